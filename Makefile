@@ -1,0 +1,39 @@
+# reproduce and test need nothing but Linux, make, Python >= 3.11 and the package index.
+PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+UV = .venv/bin/uv pip install --quiet --python .venv/bin/python
+export UV_HTTP_TIMEOUT ?= 300
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help reproduce test lab notebooks bench
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*##/\t/'
+
+reproduce: .venv/installed  ## run every notebook at the quick preset on the built-in data, write figures/quick/
+	.venv/bin/snakemake --profile workflow/local $(if $(CONFIG),--config $(CONFIG))
+
+test: .venv/installed  ## lint, unit tests, then every notebook under nbval
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q --nbval --nbval-current-env notebooks
+
+lab: .venv/installed  ## open JupyterLab on the notebooks
+	.venv/bin/jupyter lab notebooks
+
+notebooks: .venv/installed  ## run every notebook at its committed (smoke) preset and store the outputs in place
+	.venv/bin/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+bench: .venv/installed  ## time the parts that cost most
+	.venv/bin/python -m tests.benchmarks
+
+# Warming the font cache here keeps Matplotlib's first-run notice out of the first notebook.
+.venv/installed: pyproject.toml requirements.lock
+	@test -n "$(PYTHON)" || { echo "artlib needs Python >= 3.11 on the PATH, found $$(python3 --version 2>&1)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet uv
+	$(UV) -r requirements.lock
+	$(UV) --no-deps --no-build-isolation -e .
+	.venv/bin/python -c "import matplotlib.font_manager"
+	@touch $@

@@ -1,0 +1,42 @@
+"""Robustness of model attributions: ART (Singh et al., ECCV 2020) and LENS (Kamath et al., AAAI 2024).
+
+The way of the data; a module imports only from its left, and `paths`, `metrics` and `paper` from everywhere:
+
+    blossoms -> data -> models -> attributions -> attacks -> attribution_attacks -> objectives -> training
+                                                                                                     |
+                                                          plots <- results <- presets <- evaluation <+
+
+Modules load on first use (`import artlib; artlib.metrics.kendall`), so that `import artlib` itself costs nothing.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+MODULES = (  # in the order of the flow; tests hold every import to it
+    "paths",
+    "metrics",
+    "paper",
+    "blossoms",
+    "data",
+    "models",
+    "attributions",
+    "attacks",
+    "attribution_attacks",
+    "objectives",
+    "training",
+    "evaluation",
+    "presets",
+    "results",
+    "plots",
+)
+
+
+def __getattr__(name: str):
+    if name in MODULES:
+        return importlib.import_module(f"artlib.{name}")
+    raise AttributeError(f"artlib has no {name!r}; its modules are {', '.join(MODULES)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*MODULES, "__version__"])

@@ -1,0 +1,374 @@
+"""Networks from pixels in [0, 1] to logits, and the softplus surrogate whose second derivative is not zero.
+
+The two layers `Conv2d` and `BatchNorm2d` compute what torch's compute; only their double backward is cheaper, and
+everything in this project differentiates through an input gradient.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+# ------------------------------------------------------------------ layers with a cheap double backward
+
+
+def _convolution_backward(g: Tensor, x: Tensor, w: Tensor, spec: tuple, mask: list[bool]) -> Tensor:
+    stride, padding, dilation, groups = spec
+    args = (None, stride, padding, dilation, False, [0, 0], groups)
+    return torch.ops.aten.convolution_backward(g, x, w, *args, mask)[mask.index(True)]
+
+
+class _Conv(torch.autograd.Function):
+    """y = x * w. A convolution is bilinear, so its derivatives of every order are `_Conv`, `_ConvInput` and
+    `_ConvWeight` again; torch's own double backward rearranges tensors into convolutions no kernel is tuned for."""
+
+    @staticmethod
+    def forward(ctx, x, w, spec):
+        ctx.save_for_backward(x, w)
+        ctx.spec = spec
+        return F.conv2d(x, w, None, *spec)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        gx = _ConvInput.apply(g, x, w, ctx.spec) if ctx.needs_input_grad[0] else None
+        gw = _ConvWeight.apply(g, x, w, ctx.spec) if ctx.needs_input_grad[1] else None
+        return gx, gw, None
+
+
+class _ConvInput(torch.autograd.Function):
+    """The gradient of <g, x * w> with respect to x: bilinear in g and w; of x only the shape counts."""
+
+    @staticmethod
+    def forward(ctx, g, x, w, spec):
+        ctx.save_for_backward(g, w)
+        ctx.spec = spec
+        return _convolution_backward(g, x, w, spec, [True, False, False])
+
+    @staticmethod
+    def backward(ctx, h):
+        g, w = ctx.saved_tensors
+        gg = _Conv.apply(h, w, ctx.spec) if ctx.needs_input_grad[0] else None
+        gw = _ConvWeight.apply(g, h, w, ctx.spec) if ctx.needs_input_grad[2] else None
+        return gg, None, gw, None
+
+
+class _ConvWeight(torch.autograd.Function):
+    """The gradient of <g, x * w> with respect to w: bilinear in g and x; of w only the shape counts."""
+
+    @staticmethod
+    def forward(ctx, g, x, w, spec):
+        ctx.save_for_backward(g, x)
+        ctx.spec = spec
+        return _convolution_backward(g, x, w, spec, [False, True, False])
+
+    @staticmethod
+    def backward(ctx, h):
+        g, x = ctx.saved_tensors
+        gg = _Conv.apply(x, h, ctx.spec) if ctx.needs_input_grad[0] else None
+        gx = _ConvInput.apply(g, x, h, ctx.spec) if ctx.needs_input_grad[1] else None
+        return gg, gx, None, None
+
+
+class Conv2d(nn.Conv2d):
+    """torch's convolution, zero padding only, with a double backward of first-order cost."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _Conv.apply(x, self.weight, (self.stride, self.padding, self.dilation, self.groups))
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's batch normalisation; with the running statistics it is one multiplication and one addition."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return super().forward(x)
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+
+
+def _layout(dtype: torch.dtype) -> torch.memory_format:
+    # Channels last is the faster layout everywhere but in double precision, which CPUs convolve channel by channel.
+    return torch.contiguous_format if dtype == torch.float64 else torch.channels_last
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel, the first layer of every network here, so that all else sees pixels in [0, 1]."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float64).reshape(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.std).contiguous(memory_format=_layout(self.mean.dtype))
+
+
+class Standardize(nn.Module):
+    """Per-image standardisation (Chen et al. 2019): (x - mean) / max(std, 1 / sqrt(n)) of n values from 0 to 255."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = 255 * x
+        centred = x - x.mean((1, 2, 3), keepdim=True)
+        variance = centred.square().mean((1, 2, 3), keepdim=True)
+        return centred * variance.clamp_min(1 / x[0].numel()).rsqrt()
+
+
+# ------------------------------------------------------------------ the softplus surrogate
+
+
+class _Gate(torch.autograd.Function):
+    """g * sigma(beta x), the backward pass of softplus, with its own derivatives in closed form."""
+
+    @staticmethod
+    def forward(ctx, g, x, s, beta):
+        ctx.save_for_backward(g, s)
+        ctx.beta = beta
+        return g * s
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, h):
+        g, s = ctx.saved_tensors
+        hs = h * s
+        gx = (hs * (1 - s)).mul_(g).mul_(ctx.beta) if ctx.needs_input_grad[1] else None
+        return hs, gx, None, None
+
+
+class _Softplus(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, beta, threshold):
+        bx = beta * x
+        y, s = F.logsigmoid(-bx).div_(-beta), bx.sigmoid()
+        if threshold is not None:
+            y, s = torch.where(bx > threshold, x, y), torch.where(bx > threshold, 1.0, s)
+        ctx.save_for_backward(x, s)
+        ctx.beta = beta
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        x, s = ctx.saved_tensors
+        return _Gate.apply(g, x, s, ctx.beta), None, None
+
+
+class Softplus(nn.Module):
+    """slope x + (1 - slope) log(1 + exp(beta x)) / beta: softplus for ReLU (slope 0), its analogue for leaky ReLU.
+
+    `threshold` None is the exact function; torch's `nn.Softplus` is linear above beta x = 20, where its second
+    derivative is 0 (facts C-14). Derivatives up to the second order; a third raises.
+    """
+
+    def __init__(self, beta: float = 50.0, *, threshold: float | None = None, slope: float = 0.0):
+        super().__init__()
+        self.beta, self.threshold, self.slope = beta, threshold, slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _Softplus.apply(x, self.beta, self.threshold)
+        return y if self.slope == 0 else self.slope * x + (1 - self.slope) * y
+
+
+@contextmanager
+def smooth(model: nn.Module, beta: float, *, threshold: float | None = None) -> Iterator[nn.Module]:
+    """Replace every ReLU and leaky ReLU of `model` by softplus_beta inside a `with` block (ART, section 3.2).
+
+    Weights are shared, the model itself is changed and its ReLUs are put back on exit, also after an error.
+    In-place ReLUs are handled. Raises ValueError when there is nothing to replace: a ReLU called as a function
+    (`F.relu`) is invisible from outside, and the surrogate would silently be the network itself.
+    """
+    if not beta > 0:
+        raise ValueError(f"beta is {beta}; the softplus sharpness must be positive (the paper uses 50)")
+    found = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent._modules.items()
+        if isinstance(child, nn.ReLU | nn.LeakyReLU)
+    ]
+    if not found and not any(isinstance(m, Softplus | nn.Softplus) for m in model.modules()):
+        raise ValueError(
+            f"{type(model).__name__} has no nn.ReLU or nn.LeakyReLU module; write F.relu(x) as nn.ReLU()(x)"
+        )
+    try:
+        for parent, name, child in found:
+            slope = getattr(child, "negative_slope", 0.0)
+            parent._modules[name] = Softplus(beta, threshold=threshold, slope=slope)
+        yield model
+    finally:
+        for parent, name, child in found:
+            parent._modules[name] = child
+
+
+@contextmanager
+def frozen(model: nn.Module, *, training: bool = False) -> Iterator[nn.Module]:
+    """`model` with weights that need no gradient, in eval mode unless `training`; both are put back on exit."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    modes = {m: m.training for m in model.modules()}
+    try:
+        model.train(training).requires_grad_(False)
+        yield model
+    finally:
+        for p in weights:
+            p.requires_grad_(True)
+        for m, mode in modes.items():
+            m.training = mode
+
+
+# ------------------------------------------------------------------ the door
+
+
+def check_batch(x: Tensor, y: Tensor, logits: Tensor | None = None) -> None:
+    """Raise ValueError unless x (N, C, H, W) is float in [0, 1] and y (N,) holds classes that `logits` has."""
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"x is {x.dtype} of shape {tuple(x.shape)}; images are float, (N, C, H, W), values in [0, 1]")
+    if y.shape != x.shape[:1] or y.is_floating_point():
+        raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}; labels are integers, ({len(x)},), one an image")
+    if len(x) and not (x.min() >= -1e-6 and x.max() <= 1 + 1e-6):  # a NaN fails both comparisons
+        low, high = x.min().item(), x.max().item()
+        raise ValueError(
+            f"x holds values from {low:.3g} to {high:.3g}; divide by 255 or undo the normalisation: [0, 1]"
+        )
+    if logits is not None and len(y) and not (y.min() >= 0 and y.max() < logits.shape[1]):
+        low, high = y.min().item(), y.max().item()
+        raise ValueError(f"y holds labels from {low} to {high}; the model has classes 0 to {logits.shape[1] - 1}")
+
+
+# ------------------------------------------------------------------ networks
+
+
+def _conv(i: int, o: int, size: int, stride: int = 1) -> Conv2d:
+    return Conv2d(i, o, size, stride, size // 2, bias=False)
+
+
+class _WideBlock(nn.Module):
+    """BN-ReLU-conv-BN-ReLU-dropout-conv; a shortcut that must project starts after the first ReLU."""
+
+    def __init__(self, i: int, o: int, stride: int, dropout: float):
+        super().__init__()
+        self.bn1, self.relu1, self.conv1 = BatchNorm2d(i), nn.ReLU(), _conv(i, o, 3, stride)
+        self.bn2, self.relu2, self.conv2 = BatchNorm2d(o), nn.ReLU(), _conv(o, o, 3)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.shortcut = _conv(i, o, 1, stride) if i != o or stride != 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.relu1(self.bn1(x))
+        b = self.conv2(self.dropout(self.relu2(self.bn2(self.conv1(a)))))
+        return b + (x if self.shortcut is None else self.shortcut(a))
+
+
+class _MeanPool(nn.Module):
+    """Mean over (H, W); adaptive average pooling has no deterministic double backward on CUDA."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def wide_resnet(
+    depth: int, width: int, num_classes: int, *, in_channels: int = 3, dropout: float = 0.0
+) -> nn.Sequential:
+    """WideResNet-depth-width of Zagoruyko and Komodakis 2016; depth = 6 n + 4, n blocks in each of three stages."""
+    if (depth - 4) % 6 or depth < 10 or width < 1:
+        raise ValueError(
+            f"wrn-{depth}-{width}: depth must be 6 n + 4 (10, 16, 22, 28, 40, ...), width a positive integer"
+        )
+    n, widths = (depth - 4) // 6, [16, 16 * width, 32 * width, 64 * width]
+    layers = [_conv(in_channels, 16, 3)]
+    for stage in range(3):
+        for b in range(n):
+            i, o = widths[stage + (b > 0)], widths[stage + 1]
+            layers.append(_WideBlock(i, o, 2 if stage and b == 0 else 1, dropout))
+    return nn.Sequential(*layers, BatchNorm2d(widths[3]), nn.ReLU(), _MeanPool(), nn.Linear(widths[3], num_classes))
+
+
+def rar_cnn(num_classes: int, *, in_channels: int = 1, size: int = 28) -> nn.Sequential:
+    """Chen et al.'s network for size x size digits: conv5x5x32, pool, conv5x5x64, pool, 1024 units (facts §2)."""
+    conv = [Conv2d(in_channels, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    conv += [Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    return nn.Sequential(*conv, nn.Linear(64 * (size // 4) ** 2, 1024), nn.ReLU(), nn.Linear(1024, num_classes))
+
+
+class _PlainBlock(nn.Module):
+    """Residual block of Chen et al.'s small ResNet: leaky ReLU 0.1, no batch normalisation, zero-padded shortcut."""
+
+    def __init__(self, i: int, o: int, stride: int, *, activate: bool):
+        super().__init__()
+        self.first = nn.LeakyReLU(0.1) if activate else nn.Identity()
+        self.conv1, self.relu, self.conv2 = _conv(i, o, 3, stride), nn.LeakyReLU(0.1), _conv(o, o, 3)
+        self.stride, self.extra = stride, o - i
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.conv2(self.relu(self.conv1(self.first(x))))
+        if self.stride > 1:
+            x = F.avg_pool2d(x, self.stride)
+        lead = self.extra // 2
+        return a + F.pad(x, (0, 0, 0, 0, lead, self.extra - lead))
+
+
+def rar_resnet(units: int, num_classes: int, *, in_channels: int = 3) -> nn.Sequential:
+    """Chen et al.'s ResNet: filters 16, 16, 32, 64, `units` blocks a stage, per-image standardisation (facts §2)."""
+    filters, layers = [16, 16, 32, 64], [Standardize(), _conv(in_channels, 16, 3)]
+    for stage in range(3):
+        for b in range(units):
+            i, o = filters[stage + (b > 0)], filters[stage + 1]
+            layers.append(_PlainBlock(i, o, 2 if stage and b == 0 else 1, activate=stage + b > 0))
+    return nn.Sequential(*layers, nn.LeakyReLU(0.1), _MeanPool(), nn.Linear(filters[3], num_classes))
+
+
+ARCHITECTURES = "wrn-DEPTH-WIDTH (wrn-28-10, wrn-40-2, wrn-10-1, ...), rar-cnn, rar-resnet-1, rar-resnet-2"
+
+
+def build(
+    arch: str,
+    num_classes: int,
+    *,
+    in_channels: int = 3,
+    size: int = 32,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    dropout: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+    generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """A freshly initialised network from pixels in [0, 1], (N, in_channels, size, size), to logits (N, num_classes).
+
+    `mean` and `std` (default 0 and 1) are one number per channel, in pixel units. Weights are drawn uniformly with the
+    variance of He et al. 2015 from `generator` (default: seed 0). Raises ValueError for an unknown architecture.
+    """
+    mean, std = mean or (0.0,) * in_channels, std or (1.0,) * in_channels
+    if not len(mean) == len(std) == in_channels:
+        raise ValueError(f"mean {mean} and std {std} must have one number for each of {in_channels} channels")
+    with torch.random.fork_rng(devices=[]):  # constructors draw from the global generator; nobody else should notice
+        if match := re.fullmatch(r"wrn-(\d+)-(\d+)", arch):
+            depth, width = map(int, match.groups())
+            net = wide_resnet(depth, width, num_classes, in_channels=in_channels, dropout=dropout)
+        elif match := re.fullmatch(r"rar-resnet-([12])", arch):
+            net = rar_resnet(int(match[1]), num_classes, in_channels=in_channels)
+        elif arch == "rar-cnn":
+            net = rar_cnn(num_classes, in_channels=in_channels, size=size)
+        else:
+            raise ValueError(f"unknown architecture {arch!r}; choose one of {ARCHITECTURES}")
+    model = nn.Sequential(Normalize(mean, std), *net).double()
+    _initialise(model, generator or torch.Generator().manual_seed(0))
+    return model.to(dtype, memory_format=_layout(dtype))
+
+
+def _initialise(model: nn.Module, generator: torch.Generator) -> None:
+    # Uniform, not normal: torch's normal generator gives other last digits under other instruction sets.
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan = module.weight[0].numel()
+            bound = (6 / fan) ** 0.5 if isinstance(module, nn.Conv2d) else (3 / fan) ** 0.5
+            draw = torch.rand(module.weight.shape, generator=generator, dtype=torch.float64)
+            module.weight.data = (2 * draw - 1) * bound
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trainable weights."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,208 @@
+"""Training losses: natural, PGD and ART, with every difference between ART's text and its code as a named field."""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from artlib.attacks import Linf, ascend
+from artlib.attributions import score
+from artlib.metrics import topk_mask
+from artlib.models import Normalize, check_batch, frozen, smooth
+
+
+@dataclass(frozen=True)
+class ArtSettings:
+    """The constants of ART; a field's remark names its place in the text or in the facts' list of differences."""
+
+    weight: float = 0.5  # lambda of Eq. 6, section 4.1.2
+    beta: float = 50.0  # softplus sharpness, section 4.1.2
+    attack_steps: int = 3  # a of Algorithm 1
+    step_size: float = 1.5 / 255  # C-1: the code uses 5/255
+    attack_topk: int | None = None  # C-2, C-13: input values the attack's cosine sees, chosen by the ReLU gradient
+    mining: bool = False  # C-3: hardest of {x, x_adv} x {g(x), g(x_adv)} instead of x_adv alone
+    anchor: str = "pixels"  # C-4, C-5: the image in the cosine, as "pixels" or "normalized"
+    loss_gradient: str = "pixels"  # C-4: gradient of the loss with respect to "pixels" or "normalized" values
+    train_mode: bool = False  # C-10, C-11: batch statistics and dropout inside the attack and L_attr
+    negative: str = "clean"  # C-12: i* from the ReLU logits of "clean" x, or from softplus logits of the point itself
+    threshold: float | None = None  # C-14: above beta x = threshold softplus is linear
+    attack_cosine_eps: float = 0.0  # C-15: floor of the norms' product in the attack, for gradients of a batch mean
+    loss_cosine_eps: float = 0.0  # C-15: added to the norms in the loss
+
+
+ART_SETTINGS = {
+    "paper": ArtSettings(),
+    "authors": ArtSettings(
+        step_size=5 / 255,
+        attack_topk=1000,
+        mining=True,
+        anchor="normalized",
+        loss_gradient="normalized",
+        train_mode=True,
+        negative="surrogate",
+        threshold=20.0,
+        attack_cosine_eps=1e-6,
+        loss_cosine_eps=1e-8,
+    ),
+}
+
+
+def art_settings(protocol: str, **changes) -> ArtSettings:
+    """The settings of `protocol` "paper" (ART's text) or "authors" (its code), with `changes`; ValueError otherwise."""
+    if protocol not in ART_SETTINGS:
+        raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(ART_SETTINGS)}")
+    return replace(ART_SETTINGS[protocol], **changes)
+
+
+def runner_up(logits: Tensor, y: Tensor) -> Tensor:
+    """i* = argmax over i != y of f(x)_i (ART, Eq. 5), (N,)."""
+    return logits.scatter(1, y[:, None], -torch.inf).argmax(1)
+
+
+def cosine_distance(g: Tensor, x: Tensor, *, floor: float = 0.0, added: float = 0.0) -> Tensor:
+    """d(g, x) = 1 - g.x / (||g|| ||x||) (ART, Eq. 5), (N,) in [0, 2]; d = 1 where g or x is 0.
+
+    `floor` bounds the product of the norms from below, `added` is added to each norm (facts C-15).
+    """
+    g, x = g.flatten(1), x.flatten(1)
+    tiny = torch.finfo(g.dtype).tiny
+    norms = (_norm(g, tiny) + added) * (_norm(x, tiny) + added)
+    return 1 - (g * x).sum(1) / norms.clamp_min(floor)
+
+
+def _norm(v: Tensor, tiny: float) -> Tensor:
+    # The root's derivative at 0 is infinite: an image whose gradient is 0 must not turn the batch into NaN.
+    return v.square().sum(1).clamp_min(tiny).sqrt()
+
+
+def _gradients(model: nn.Module, x: Tensor, y: Tensor, negative: Tensor | None) -> tuple[Tensor, Tensor]:
+    """g^y(x) and g^{i*}(x), both with their graph; i* from these logits when `negative` is None."""
+    logits = model(x)
+    negative = runner_up(logits.detach(), y) if negative is None else negative
+    (positive,) = torch.autograd.grad(score(logits, y).sum(), x, create_graph=True)
+    return positive, torch.autograd.grad(score(logits, negative).sum(), x, create_graph=True)[0]
+
+
+def _pixel_scale(model: nn.Module) -> tuple[Tensor | float, Tensor | float]:
+    first = next((m for m in model.modules() if isinstance(m, Normalize)), None)
+    return (0.0, 1.0) if first is None else (first.mean, first.std)
+
+
+def _triplet(model, x, y, s: ArtSettings, negative, *, loss: bool, mask=None) -> Tensor:
+    mean, std = _pixel_scale(model)
+    positive, other = _gradients(model, x, y, negative)
+    if loss and s.loss_gradient == "normalized":
+        positive, other = positive * std, other * std  # chain rule: x = mean + std * normalised x
+    anchor = (x - mean) / std if s.anchor == "normalized" else x
+    if mask is not None:
+        anchor, positive, other = anchor * mask, positive * mask, other * mask
+    if loss and s.mining:
+        return _mined(anchor, positive, other, added=s.loss_cosine_eps)
+    floor = 0.0 if loss else s.attack_cosine_eps * len(x)  # gradients of a mean are 1 / N of ours
+    added = s.loss_cosine_eps if loss else 0.0
+    far, near = (cosine_distance(g, anchor, floor=floor, added=added) for g in (other, positive))
+    return F.softplus(near - far)
+
+
+def _mined(anchor: Tensor, positive: Tensor, other: Tensor, *, added: float) -> Tensor:
+    """Rows are [x, x_adv]: largest d(., g^y), smallest d(., g^i*) over {x, x_adv} x {g(x), g(x_adv)} (C-3)."""
+
+    def pairs(g: Tensor) -> Tensor:
+        return torch.stack([cosine_distance(b, a, added=added) for a in anchor.chunk(2) for b in g.chunk(2)])
+
+    return F.softplus(pairs(positive).amax(0) - pairs(other).amin(0))
+
+
+def art_loss(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    beta: float = 50.0,
+    protocol: str = "paper",
+    x_adv: Tensor | None = None,
+    negative: Tensor | None = None,
+) -> Tensor:
+    """L_attr of ART, Eq. 5, per image: log(1 + exp(-(d(g^i*(x), x) - d(g^y(x), x)))), d the cosine distance.
+
+    g^i = d f_i / d x of the softplus_beta surrogate; i* = argmax over i != y of f(x)_i, or `negative` (N,) if given.
+    x (N, C, H, W) in [0, 1]; y (N,). Returns (N,), between log(1 + exp(-2)) and log(1 + exp(2)); lower is better.
+    With protocol="authors" the batch is [x, x_adv] (x_adv defaults to x) and the hardest of the four pairings counts
+    (facts C-3). Differentiable in x and in the weights. Raises ValueError for bad images, labels or names.
+    """
+    settings = art_settings(protocol, beta=beta)
+    check_batch(x, y)
+    with torch.no_grad():
+        clean = model(x)
+        check_batch(x, y, clean)
+    if negative is None and settings.negative == "clean":
+        negative = runner_up(clean, y)
+    return attribution_loss(model, x if x_adv is None else x_adv, y, settings=settings, clean=x, negative=negative)
+
+
+def attribution_loss(model, x_adv, y, *, settings: ArtSettings, clean=None, negative=None) -> Tensor:
+    """`art_loss` for given settings, without its checks and in the model's present mode."""
+    s = settings
+    if s.mining:
+        x_adv, y = torch.cat([clean, x_adv]), torch.cat([y, y])
+        negative = None if negative is None else torch.cat([negative, negative])
+    x_adv = x_adv if x_adv.requires_grad else x_adv.detach().requires_grad_()
+    with smooth(model, s.beta, threshold=s.threshold):
+        return _triplet(model, x_adv, y, s, negative, loss=True)
+
+
+def art_attack(model, x, y, *, settings: ArtSettings, eps: float, negative=None, generator=None) -> Tensor:
+    """The inner maximisation of Eq. 6: x_adv in the l_inf ball of radius eps that raises L_attr (Algorithm 1)."""
+    s, ball = settings, Linf(eps)
+    with frozen(model, training=s.train_mode):
+        start, mask = ball.random(x, generator=generator), None
+        if s.attack_topk is not None:  # C-2, C-13: chosen once, at the start, by the ReLU network
+            leaf = start.clone().requires_grad_()
+            (g,) = torch.autograd.grad(score(model(leaf), y).sum(), leaf)
+            k = min(s.attack_topk, g[0].numel())
+            mask = topk_mask(g.abs().flatten(1).unsqueeze(1), k).reshape(g.shape)
+        with smooth(model, s.beta, threshold=s.threshold):
+            return ascend(
+                lambda x_adv: _triplet(model, x_adv, y, s, negative, loss=False, mask=mask),
+                x,
+                start=start,
+                ball=ball,
+                steps=s.attack_steps,
+                step_size=s.step_size,
+            )
+
+
+def pgd_attack(model, x, y, *, eps: float, steps: int, step_size: float, train_mode: bool, generator=None) -> Tensor:
+    """The inner maximisation of PGD training (Madry et al. 2018): cross-entropy, l_inf ball, random start."""
+    with frozen(model, training=train_mode):
+        return ascend(
+            lambda x_adv: F.cross_entropy(model(x_adv), y, reduction="none"),
+            x,
+            ball=Linf(eps),
+            steps=steps,
+            step_size=step_size,
+            random_start=True,
+            generator=generator,
+        )
+
+
+def natural_step(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the batch, a scalar, and its logits."""
+    logits = model(x)
+    return F.cross_entropy(logits, y), logits
+
+
+def art_step(model, x, y, *, settings: ArtSettings, eps: float, generator=None) -> tuple[Tensor, Tensor, Tensor]:
+    """L_ce(x_adv) + lambda L_attr(x_adv) (ART, Eq. 6), a scalar; L_attr alone; the ReLU logits of x_adv."""
+    s, negative = settings, None
+    if s.negative == "clean":
+        with torch.no_grad(), frozen(model, training=s.train_mode):
+            negative = runner_up(model(x), y)
+    x_adv = art_attack(model, x, y, settings=s, eps=eps, negative=negative, generator=generator)
+    # Cross-entropy first: it moves the running statistics, which the graph of L_attr in eval mode then holds on to.
+    ce, logits = natural_step(model, x_adv, y)
+    model.train(s.train_mode)
+    attr = attribution_loss(model, x_adv, y, settings=s, clean=x, negative=negative).mean()
+    model.train()
+    return ce + s.weight * attr, attr, logits

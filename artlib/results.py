@@ -1,0 +1,223 @@
+"""Trained models by recipe, records of their evaluation, and tables that say where their numbers come from."""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from artlib import evaluation, metrics, training
+from artlib.data import ImageSet
+from artlib.evaluation import Evaluation
+from artlib.paths import FIGURES, MODELS, ROOT
+from artlib.training import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES = {"IN": "attribution", "K": "attribution", "natural": "accuracy", "adversarial": "accuracy"}
+
+# ------------------------------------------------------------------ provenance
+
+
+@cache
+def commit() -> str:
+    """The git commit of the code, with "+changes" when the working tree differs; "unknown" outside a checkout."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "artlib") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def machine(device: torch.device | str) -> dict:
+    """Versions, device, threads and peak memory (MiB) of this process."""
+    device = torch.device(device)
+    cuda = device.type == "cuda"
+    peak = (
+        torch.cuda.max_memory_allocated(device) / 2**20
+        if cuda
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads",
+        "peak_memory_mib": round(peak),
+        "commit": commit(),
+    }
+
+
+def describe(images: ImageSet) -> dict:
+    """Name, split, number, size, fingerprint and note of an image set."""
+    about = {"name": images.name, "split": images.split, "images": len(images), "size": images.images.shape[2]}
+    return about | {"fingerprint": images.fingerprint, "note": images.note}
+
+
+# ------------------------------------------------------------------ models and evaluations, made once
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold a lock beside `path`, so that two notebooks that need the same file wait for one computation."""
+    lock = path.with_suffix(".lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(lock, "w")
+    except OSError as error:
+        raise PermissionError(f"cannot write {lock}: {error}; set ARTLIB_MODELS to a folder that can be") from None
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def model_path(recipe: Recipe, images: ImageSet) -> Path:
+    """Where the model of a recipe trained on these images is kept."""
+    name = recipe.dataset.replace("/", "_").replace(":", "_")
+    return (
+        MODELS / f"{name}-{recipe.label}-{recipe.arch}-seed{recipe.seed}-{recipe.key(images.fingerprint)}.safetensors"
+    )
+
+
+def model(recipe: Recipe, images: ImageSet, *, device: torch.device | str = "cpu", progress: bool = True) -> nn.Module:
+    """The trained model of `recipe` on `images`, in eval mode: loaded if it exists, else trained, resumed if killed.
+
+    Raises ValueError for a damaged file and PermissionError for a models folder that cannot be written.
+    """
+    path = model_path(recipe, images)
+    with only_one(path):
+        if path.exists():
+            tensors, _ = training.read_tensors(path)
+            net = training.build_model(recipe, images)
+            net.load_state_dict(tensors)
+            return net.to(device).eval()
+        checkpoint = path.with_suffix(".checkpoint")
+        net, record = training.fit(recipe, images, device=device, checkpoint=checkpoint, progress=progress)
+        record |= {"recipe": asdict(recipe), "data": describe(images), "machine": machine(device)}
+        weights = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+        training.write_tensors(path, weights, {"record": json.dumps(record)})
+        checkpoint.unlink(missing_ok=True)
+        return net
+
+
+def training_record(recipe: Recipe, images: ImageSet) -> dict:
+    """History, seconds, recipe, data and machine of a trained model, as stored with its weights."""
+    return json.loads(training.read_tensors(model_path(recipe, images))[1]["record"])
+
+
+@cache
+def code_digest() -> str:
+    """sha256 over the modules an evaluation runs through: a stored record of other code is not used."""
+    names = ("metrics", "models", "attributions", "attacks", "attribution_attacks", "evaluation")
+    text = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in names)
+    return hashlib.sha256(text).hexdigest()
+
+
+def judged(
+    recipe: Recipe,
+    e: Evaluation,
+    *,
+    train: ImageSet,
+    test: ImageSet,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> dict:
+    """`evaluation.judge` of the recipe's model on `test`, stored per image beside the weights and made only once.
+
+    Returns {"attribution", "accuracy", "seconds", "machine"}. A stored record is used only when model, evaluation,
+    test images and evaluating code are the same.
+    """
+    text = json.dumps([evaluation.settings(e), test.fingerprint, code_digest()], sort_keys=True)
+    path = model_path(recipe, train).with_suffix(f".{hashlib.sha256(text.encode()).hexdigest()[:12]}.json")
+    net = model(recipe, train, device=device, progress=progress)
+    with only_one(path):
+        if path.exists():
+            return json.loads(path.read_text())
+        started = time.monotonic()
+        record = evaluation.judge(net, test.to(device), e, progress=progress)
+        record |= {"seconds": time.monotonic() - started, "machine": machine(device)}
+        write_text(path, json.dumps(record))
+        return record
+
+
+# ------------------------------------------------------------------ tables
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all. Raises PermissionError naming the folder that cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PermissionError(f"cannot write {path}: {error}") from None
+
+
+def values(records: dict[str, dict]) -> dict[str, dict[str, list[float]]]:
+    """Per-image values in percent, by training and measure of Table 1."""
+    return {
+        name: {m: [100 * v for v in record[part][m]] for m, part in MEASURES.items()}
+        for name, record in records.items()
+    }
+
+
+def table1(records: dict[str, dict], *, dataset: str, seed: int = 0) -> "pd.DataFrame":
+    """One row per training and measure: mean in percent, bootstrap 95% interval over images, number of images.
+
+    IN and K count an image without a label-preserving step as 1.0; `kept` is the mean without such images and
+    `failed` their number (facts C-23).
+    """
+    import pandas as pd
+
+    rows = []
+    for name, measures in values(records).items():
+        keep = evaluation.kept(records[name])
+        for measure, per_image in measures.items():
+            noise = torch.Generator().manual_seed(seed)
+            low, high = metrics.bootstrap_interval(torch.tensor(per_image, dtype=torch.float64), generator=noise)
+            row = {"dataset": dataset, "training": name, "measure": measure}
+            row |= {"value": sum(per_image) / len(per_image), "low": low, "high": high, "images": len(per_image)}
+            if MEASURES[measure] == "attribution":
+                left = [v for v, k in zip(per_image, keep, strict=True) if k]
+                row |= {"kept": sum(left) / len(left) if left else None, "failed": len(keep) - len(left)}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def tidy(table: "pd.DataFrame", decimals: int = 2) -> "pd.DataFrame":
+    """The table rounded for print: first to 9 digits, so that two machines' last bits round to the same digit."""
+    return table.round(9).round(decimals)
+
+
+def save_table(table: "pd.DataFrame", name: str, *, preset: str, notebook: str, provenance: dict) -> Path:
+    """Write figures/<preset>/<notebook>/<name>.csv and, beside it, its provenance as .json; return the csv's path."""
+    path = FIGURES / preset / notebook / f"{name}.csv"
+    write_text(path, table.to_csv(index=False, float_format="%.6f"))
+    write_text(path.with_suffix(".json"), json.dumps(provenance, indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def reference(name: str) -> "pd.DataFrame | None":
+    """The recorded reference run figures/reference/<name>.csv, or None where there is none."""
+    import pandas as pd
+
+    path = ROOT / "figures" / "reference" / f"{name}.csv"
+    return pd.read_csv(path) if path.exists() else None

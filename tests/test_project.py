@@ -1,0 +1,206 @@
+"""What holds the project together: versions, import order, the notebooks' skeleton, and no trace of one machine."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import artlib
+from artlib.paths import ROOT
+
+CORE = {"torch", "torchvision", "numpy", "scipy", "pandas", "safetensors", "tqdm", "matplotlib", "seaborn"}
+CORE |= {"PIL"}  # torchvision cannot be installed without it
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = [line for group in PROJECT["optional-dependencies"].values() for line in group]
+BOUNDS = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS]
+LOCK = (ROOT / "requirements.lock").read_text()
+SOURCES = sorted((ROOT / "artlib").glob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TEXT = {".py", ".ipynb", ".md", ".toml", ".yml", ".yaml", ".lock", ".txt", ".cfg", ".json", ".csv", ".cff", ".sh", ""}
+
+
+def by_name(paths):
+    return pytest.mark.parametrize("path", paths, ids=[path.stem for path in paths])
+
+
+# --- pyproject.toml, requirements.lock, environment.yml
+
+
+def locked() -> list[Requirement]:
+    return [Requirement(line) for line in LOCK.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)
+def test_the_lock_has_each_dependency_within_its_bounds(bound):
+    found = [pin for pin in locked() if canonicalize_name(pin.name) == canonicalize_name(bound.name)]
+    assert found, f"{bound.name} is not in requirements.lock: make it anew with the command in its head"
+    for pin in found:
+        assert all(bound.specifier.contains(exact.version) for exact in pin.specifier)
+
+
+def test_the_lock_is_exact_and_names_no_address():
+    pins = locked()
+    assert all(len(pin.specifier) == 1 and next(iter(pin.specifier)).operator == "==" for pin in pins)
+    assert not [pin.name for pin in pins if pin.url]
+    assert not re.search(r"://|--(index|extra|find)|^-", LOCK, re.MULTILINE)
+
+
+def test_the_environment_lists_what_the_project_needs_and_says_who_needs_it():
+    text = (ROOT / "environment.yml").read_text()
+    *conda, pip = yaml.safe_load(text)["dependencies"]
+    assert conda == [f"python {PROJECT['requires-python']}", "pip"]
+    options = [line for line in pip["pip"] if line.startswith("-")]
+    assert options == ["--constraint requirements.lock", "--editable ."]
+    names = [line for line in pip["pip"] if line not in options]
+    assert sorted(names) == sorted(bound.name for bound in BOUNDS)
+    for name in names:
+        assert re.search(rf"^ +- {re.escape(name)} +# \w", text, re.MULTILINE), f"{name} lacks its remark"
+
+
+def test_one_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert PROJECT["version"] == artlib.__version__ == citation["version"]
+
+
+# --- the modules of artlib
+
+
+@cache
+def imports(path: Path) -> list[str]:
+    """Dotted name of every import in a file, inside functions too; `from artlib import x` gives artlib.x."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(filter(None, ["artlib" if node.level else "", node.module]))
+            found += [f"artlib.{alias.name}" for alias in node.names] if package == "artlib" else [package]
+    return found
+
+
+def test_the_flow_names_every_module():
+    """A module with a leading underscore is a part of the one module that imports it, with no place of its own."""
+    assert {path.stem for path in SOURCES if not path.stem.startswith("_")} == set(artlib.MODULES)
+
+
+@by_name(SOURCES)
+def test_a_module_imports_only_from_its_left(path):
+    own = [name.split(".")[1] for name in imports(path) if name.startswith("artlib.")]
+    if path.stem in artlib.MODULES:
+        left = artlib.MODULES[: artlib.MODULES.index(path.stem)]
+        assert not [name for name in own if not name.startswith("_") and name not in left]
+    elif path.stem.startswith("_") and not path.stem.startswith("__"):
+        users = [other.stem for other in SOURCES for name in imports(other) if name == f"artlib.{path.stem}"]
+        assert len(set(users)) == 1
+        left = artlib.MODULES[: artlib.MODULES.index(users[0])]
+        assert not [name for name in own if name not in left]
+
+
+@by_name(SOURCES)
+def test_a_module_needs_the_core_only(path):
+    allowed = CORE | {"artlib"} | sys.stdlib_module_names
+    assert not [name for name in imports(path) if name.split(".")[0] not in allowed]
+
+
+def python(code: str) -> list[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
+    ).stdout.split()
+
+
+def test_import_artlib_is_free_and_its_modules_load_on_use():
+    assert python("import sys, artlib; print(*{'torch', 'numpy', 'pandas'} & set(sys.modules))") == []
+    assert python("import artlib; print(artlib.paths.__name__, 'paper' in dir(artlib))") == ["artlib.paths", "True"]
+    with pytest.raises(AttributeError, match="its modules are paths"):
+        artlib.nothing  # noqa: B018
+
+
+def test_all_modules_together_do_without_the_slow_imports():
+    """pandas, Matplotlib, seaborn and SciPy wait for the function that needs them."""
+    slow = "{'pandas', 'matplotlib', 'seaborn', 'scipy'} & set(sys.modules)"
+    assert python(f"import sys, artlib; [getattr(artlib, name) for name in artlib.MODULES]; print(*{slow})") == []
+
+
+# --- the notebooks
+
+
+def code_cells(path: Path) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@by_name(NOTEBOOKS)
+def test_a_notebook_is_stored_as_run_from_top_to_bottom(path):
+    cells = code_cells(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert outputs
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+
+
+@by_name(NOTEBOOKS)
+def test_a_notebook_has_one_cell_of_plain_parameters(path):
+    (cell,) = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
+    parameters = {}
+    for statement in ast.parse(cell.source).body:
+        assert isinstance(statement, ast.Assign) and len(statement.targets) == 1
+        parameters[statement.targets[0].id] = ast.literal_eval(statement.value)
+    assert json.loads(json.dumps(parameters)) == parameters
+    assert parameters["preset"] == "smoke"
+
+
+@by_name(NOTEBOOKS)
+def test_a_notebook_is_short_cells_with_prose_between(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
+    assert max(len(cell.source.strip().splitlines()) for cell in code_cells(path)) <= 20
+    assert all(cell.source.strip() for cell in notebook.cells)
+
+
+@by_name(NOTEBOOKS)
+def test_a_notebook_is_in_the_workflow(path):
+    assert f'"{path.stem}"' in (ROOT / "workflow" / "Snakefile").read_text()
+
+
+# --- the repository
+
+
+def test_the_readme_lists_every_file():
+    readme = (ROOT / "README.md").read_text()
+    listed = [*SOURCES, *NOTEBOOKS, *(ROOT / "tests").rglob("*.py")]
+    assert not [path.name for path in listed if path.name not in readme]
+
+
+def tracked() -> list[Path]:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_no_file_holds_a_path_of_one_machine_or_an_index_address():
+    machine = re.compile(r"(?<![\w.])/(?:work|root|tmp|home|Users)/\w")
+    index = re.compile(r"https?://\S+/(?:simple|packages)\b")
+    texts = {path: path.read_text() for path in tracked() if path.suffix in TEXT}
+    assert ROOT / "pyproject.toml" in texts
+    found = [str(path.relative_to(ROOT)) for path, text in texts.items() if machine.search(text) or index.search(text)]
+    assert not found
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_no_tracked_file_is_large():
+    assert not [path.name for path in tracked() if path.stat().st_size > 3_000_000]
