@@ -3,7 +3,7 @@ PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 UV = .venv/bin/uv pip install --quiet --python .venv/bin/python
 export UV_HTTP_TIMEOUT ?= 300
-export OMP_NUM_THREADS ?= 1
+reproduce test notebooks: export OMP_NUM_THREADS ?= 1  # two jobs share two cores; a lab or a benchmark has them all
 
 .PHONY: help reproduce test lab notebooks bench
 

@@ -74,16 +74,17 @@ def ascend(
     """x_adv <- project(x_adv + step_size * direction(grad objective(x_adv))), `steps` times (Madry et al. 2018).
 
     `objective` maps images (N, C, H, W) to one value an image (N,), to be raised. The loop begins at `start`, at a
-    random point of the ball, or at x. `visit(step, x_adv)` sees the start
-    (step 0) and every iterate. Returns the last iterate, detached.
+    random point of the ball, or at x. `visit(step, x_adv)` sees the start (step 0) and every iterate. Returns the
+    last iterate, detached.
     """
+    x = x.detach()
     if start is None:
         start = ball.random(x, generator=generator) if random_start else x
     x_adv = start.detach().clone()
     for step in range(steps):
         if visit:
             visit(step, x_adv)
-        leaf = x_adv.requires_grad_()
+        leaf = x_adv.detach().requires_grad_()
         with torch.enable_grad():
             (g,) = torch.autograd.grad(objective(leaf).sum(), leaf)
         x_adv = ball.project(leaf.detach() + step_size * ball.direction(g), x)

@@ -80,8 +80,9 @@ def ifia(
         if value not in allowed:
             raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
     check_batch(x, y)
-    if not 1 <= k <= x[0, 0].numel():
-        raise ValueError(f"k is {k}; a {x.shape[2]}x{x.shape[3]} map has 1 to {x[0, 0].numel()} pixels to choose from")
+    height, width = x.shape[2:]
+    if not 1 <= k <= height * width:
+        raise ValueError(f"k is {k}; a {height}x{width} map has 1 to {height * width} pixels to choose from")
     options = dict(k=k, ball=ball, steps=steps, step_size=step_size, attribution=attribution, beta=beta)
     options |= dict(surrogate_attribution=surrogate_attribution or attribution, threshold=threshold)
     options |= dict(selection=selection, candidates=candidates, random_start=random_start, generator=generator)

@@ -41,7 +41,8 @@ def gradient(model: nn.Module, x: Tensor, y: Tensor, *, target: str = "logit", c
 
 def input_x_gradient(model: nn.Module, x: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
     """Input times gradient (Shrikumar et al. 2016): x * d f(x)_y / d x, in logits. Arguments as for `gradient`."""
-    return x * gradient(model, x, y, create_graph=create_graph)
+    g = gradient(model, x, y, create_graph=create_graph)
+    return (x if create_graph else x.detach()) * g
 
 
 def quadrature(steps: int, rule: str) -> tuple[Tensor, Tensor]:
@@ -86,6 +87,7 @@ def integrated_gradients(
     the rule's error. Raises ValueError as `gradient` and `quadrature` do.
     """
     _check(model, x, y)
+    x = x if create_graph else x.detach()  # a graph through the factor alone would be half a derivative
     if len(x) > rows:
         options = dict(steps=steps, rule=rule, target=target, rows=rows, create_graph=create_graph)
         x0 = torch.as_tensor(baseline, dtype=x.dtype, device=x.device).expand_as(x)
@@ -109,7 +111,7 @@ def heatmap(attribution: Tensor) -> Tensor:
     """
     magnitude = attribution.abs().sum(1)
     total = magnitude.sum((1, 2), keepdim=True)
-    return magnitude * (magnitude[0].numel() / total.clamp_min(torch.finfo(total.dtype).tiny))
+    return magnitude * (magnitude.shape[1:].numel() / total.where(total > 0, 1.0))
 
 
 def _check(model: nn.Module, x: Tensor, y: Tensor) -> None:

@@ -127,6 +127,7 @@ class _Deal:
         return np.choose(quarter.astype(int), [c, -s, -c, s]), np.choose(quarter.astype(int), [s, c, -s, -c])
 
     def colour(self, table: Array, jitter: float = 0.08) -> Array:
+        """A row of the table, each channel moved by up to `jitter`."""
         row = table[np.floor(self.take(1)[:, 0] * len(table)).astype(int)]
         return (row + jitter * (2 * self.take(3) - 1)).T[:, :, None, None]
 
@@ -163,9 +164,9 @@ def _noise(deal: _Deal, at: Array, roughness: Array) -> tuple[Array, Array]:
         low = np.minimum(np.floor(at * cells).astype(int), cells - 1)
         t = at * cells - low
         taps = 0.5 * (1 - t) * (1 - t), 0.5 + t * (1 - t), 0.5 * t * t
-        a, b, c = (w * lattice[:, :, low + i] for i, w in enumerate(taps))  # (m, cells + 2, s)
+        a, b, c = (tap * lattice[:, :, low + i] for i, tap in enumerate(taps))  # (m, cells + 2, s)
         columns = a + b + c
-        a, b, c = (w[:, None] * columns[:, low + i] for i, w in enumerate(taps))  # (m, s, s)
+        a, b, c = (tap[:, None] * columns[:, low + i] for i, tap in enumerate(taps))  # (m, s, s)
         plane = a + b + c
         total, weights = total + weight * plane, weights + weight * weight
         fine = fine + 0.6 * plane if octave >= len(CELLS) - 2 else fine
@@ -190,10 +191,8 @@ def _backdrop(deal: _Deal, at: Array) -> tuple[Array, Array, Array]:
     row = BACKDROP[np.floor(deal.take(1)[:, 0] * len(BACKDROP)).astype(int)]
     row = row + 0.05 * (2 * deal.take(9).reshape(-1, 3, 3) - 1)
     dark, light, spot = (row[:, i].T[:, :, None, None] for i in range(3))
-    mix = _step(coarse - 0.5, 1.8)
-    spots = _step(other - deal(0.52, 0.68), 9)
-    image = np.ascontiguousarray(dark + (light - dark) * mix)  # _thing writes through flat views
-    image += (spot - image) * spots
+    image = np.ascontiguousarray(dark + (light - dark) * _step(coarse - 0.5, 1.8))  # _thing writes through flat views
+    image += (spot - image) * _step(other - deal(0.52, 0.68), 9)
     image *= deal(0.6, 0.95) + deal(0.2, 0.5) * (fine - 0.5)
     return image, fine, fleck
 
@@ -241,8 +240,7 @@ def _cup(deal: _Deal, kind: Kind, x: Array, y: Array, layer: int) -> tuple[Array
     """The same for a flower from the side: a tulip's cup opens upwards, a bell hangs and flares."""
     up = kind.outline == "cup"
     rise = 0.5 - 0.5 * y if up else 0.5 + 0.5 * y  # 0 at the stalk, 1 at the tips
-    base = np.maximum(1 - rise / 0.42, 0)
-    high = np.maximum(rise, 0)
+    base, high = np.maximum(1 - rise / 0.42, 0), np.maximum(rise, 0)
     flare = deal(-0.15, 0.1) * high * high if up else deal(0.25, 0.5) * high * high * high
     width = (deal(0.5, 0.7) if up else deal(0.36, 0.5)) * np.sqrt(np.maximum(1 - base * base, 1e-4)) + flare
     across = x / width
@@ -256,7 +254,7 @@ def _cup(deal: _Deal, kind: Kind, x: Array, y: Array, layer: int) -> tuple[Array
 
 
 def _pose(deal: _Deal, kind: Kind, image: Array, at: Array) -> tuple[Array, Array]:
-    """Coordinates in which the flower is the unit disc; its shadow is painted, and the stalk of one seen from the side."""
+    """Coordinates in which the flower is the unit disc; paints its shadow, and the stalk if seen from the side."""
     radius = 0.45 - 0.21 * deal() * deal()
     room = 0.9 * radius  # a tenth of the flower may leave the image
     dx, dy = ((axis - (room + (1 - 2 * room) * deal())) / radius for axis in (at, at[:, None]))

@@ -61,10 +61,6 @@ def _before_run(starts: Tensor) -> Tensor:
     return (starts * torch.arange(starts.shape[1], dtype=torch.int32, device=starts.device)).cummax(1).values
 
 
-def _small(n: int) -> torch.dtype:
-    return torch.int16 if n <= 2**15 else torch.int32  # holds 0..n-1; half the bits sort and compare twice as fast
-
-
 def _centred_ranks(rows: Tensor) -> Tensor:
     """Number of smaller minus number of larger values: twice the average rank, less its mean."""
     order = _argsort(rows)
@@ -74,10 +70,7 @@ def _centred_ranks(rows: Tensor) -> Tensor:
 
 
 def topk(maps: Tensor, k: int) -> Tensor:
-    """Flat indices (N, k) of the k largest pixels, largest first, equal ones by index.
-
-    Raises ValueError for NaN, for k outside 1..H*W and for maps that are not (N, H, W).
-    """
+    """Flat indices (N, k) of the k largest pixels, largest first, equal ones by index; errors as `lens_recall`."""
     _check(maps, k=k)
     return _argsort(maps.flatten(1), descending=True)[:, :k]
 
@@ -101,10 +94,7 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's rank correlation as scipy.stats.spearmanr: correlation of the ranks, the average rank for ties.
-
-    In [-1, 1]; NaN where a map is constant (callers count that as a failure). ValueError for NaN and unlike shapes.
-    """
+    """Spearman's rank correlation as scipy.stats.spearmanr, average ranks for ties; range and errors as `kendall`."""
     _check(a, b)
     return cosine(*(_in_chunks(_centred_ranks, m.flatten(1))[:, None] for m in (a, b)))
 
@@ -123,9 +113,10 @@ def _tau_b(a: Tensor, b: Tensor) -> Tensor:
     """A pair is discordant if the orders by (a, b, index) and by (b, a, index) have it in opposite ways."""
     by_a = _argsort(a)
     new_a = _starts(a.gather(1, by_a))
-    rank_a = torch.empty_like(by_a).scatter_(1, by_a, _before_run(new_a).long()).to(_small(a.shape[1]))
+    rank_a = torch.empty_like(by_a).scatter_(1, by_a, _before_run(new_a).long())
     by_b = by_a.gather(1, _argsort(b.gather(1, by_a)))  # of equal b by a
-    to_a = _argsort(rank_a.gather(1, by_b))  # of equal a by b
+    small = torch.int16 if a.shape[1] <= 2**15 else torch.int32  # sorts faster
+    to_a = _argsort(rank_a.to(small).gather(1, by_b))  # of equal a by b
     b = b.gather(1, by_b)
     new_b, new_both = _starts(b), new_a | _starts(b.gather(1, to_a))
     untied_a, untied_b, untied = (_before_run(new).sum(1) for new in (new_a, new_b, new_both))
@@ -150,8 +141,8 @@ def _inversions(p: Tensor) -> Tensor:
     table = table.scatter_add_(1, cells, torch.ones_like(p)).view(count, blocks, blocks)
     earlier = table.cumsum(1) - table
     apart = table * (earlier.sum(2, keepdim=True) - earlier.cumsum(2))  # larger values in earlier blocks
-    within = torch.stack([p, inverse >> shift]).to(_small(n)).view(2, count, blocks, block)
-    within = within.permute(3, 0, 1, 2).contiguous()  # (block, 2, N, blocks): long rows for the loop
+    within = torch.stack([p, inverse >> shift]).to(torch.int16 if n <= 2**15 else torch.int32)  # compares faster
+    within = within.view(2, count, blocks, block).permute(3, 0, 1, 2).contiguous()  # long rows for the loop
     larger, tallies = torch.empty_like(within), torch.zeros_like(within)
     for i in range(block - 1):
         tallies[i + 1 :].add_(torch.gt(within[i], within[i + 1 :], out=larger[i + 1 :]))  # not bool, which is slower
@@ -159,10 +150,7 @@ def _inversions(p: Tensor) -> Tensor:
 
 
 def dilate(mask: Tensor, w: int) -> Tensor:
-    """N_w(S): every pixel within w rows and w columns of a pixel of S, clipped at the border; bool masks (N, H, W).
-
-    Of numbers: the largest in the (2w+1) x (2w+1) window of every pixel. Raises ValueError for w < 0.
-    """
+    """N_w(S): every pixel within w rows and columns of one in S, clipped at the border; (N, H, W), bool or maximum."""
     _check(mask, w=w)
     for dim in (1, 2):
         best, size = mask.clone(), mask.shape[dim]
@@ -220,6 +208,11 @@ def lens_precision(a: Tensor, b: Tensor, k: int, w: int, *, diverse: bool = Fals
     return lens_recall(b, a, k, w, diverse=diverse)
 
 
+def bootstrap_means(values: Tensor, samples: int, *, generator: torch.Generator) -> Tensor:
+    """Means (samples,) of as many draws of N values with replacement from values (N,)."""
+    return values[torch.randint(len(values), (samples, len(values)), generator=generator)].mean(1)
+
+
 def bootstrap_interval(
     values: Tensor, *, level: float = 0.95, samples: int = 2000, generator: torch.Generator
 ) -> tuple[float, float]:
@@ -232,7 +225,7 @@ def bootstrap_interval(
         raise ValueError(f"values must be (N,), N > 0, and finite, got {tuple(values.shape)}: fill or drop failures")
     if not 0 < level < 1 or samples < 1:
         raise ValueError(f"level must lie in (0, 1) and samples be 1 or more, got level={level}, samples={samples}")
-    means = values[torch.randint(len(values), (samples, len(values)), generator=generator)].mean(1)
+    means = bootstrap_means(values, samples, generator=generator)
     low, high = means.quantile(means.new_tensor([(1 - level) / 2, (1 + level) / 2])).tolist()
     return low, high
 

@@ -136,21 +136,20 @@ class _Gate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, h):
         g, s = ctx.saved_tensors
-        hs = h * s
-        gx = (hs * (1 - s)).mul_(g).mul_(ctx.beta) if ctx.needs_input_grad[1] else None
-        return hs, gx, None, None
+        gx = torch.ops.aten.sigmoid_backward(h * g, s).mul_(ctx.beta) if ctx.needs_input_grad[1] else None
+        return h * s, gx, None, None
 
 
 class _Softplus(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, beta, threshold):
-        bx = beta * x
-        y, s = F.logsigmoid(-bx).div_(-beta), bx.sigmoid()
+        s = (beta * x).sigmoid_()
         if threshold is not None:
-            y, s = torch.where(bx > threshold, x, y), torch.where(bx > threshold, 1.0, s)
+            s.masked_fill_(beta * x > threshold, 1.0)
         ctx.save_for_backward(x, s)
         ctx.beta = beta
-        return y
+        # Above beta x = 40, log(1 + exp(beta x)) is beta x to the last bit of a double.
+        return F.softplus(x, beta, 40.0 if threshold is None else threshold)
 
     @staticmethod
     def backward(ctx, g):

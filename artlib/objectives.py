@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artlib.attacks import Linf, ascend
-from artlib.attributions import score
+from artlib.attributions import input_gradient, score
 from artlib.metrics import topk_mask
 from artlib.models import Normalize, check_batch, frozen, smooth
 
@@ -21,7 +21,7 @@ class ArtSettings:
     attack_steps: int = 3  # a of Algorithm 1
     step_size: float = 1.5 / 255  # C-1: the code uses 5/255
     attack_topk: int | None = None  # C-2, C-13: input values the attack's cosine sees, chosen by the ReLU gradient
-    mining: bool = False  # C-3: hardest of {x, x_adv} x {g(x), g(x_adv)} instead of x_adv alone
+    mining: bool = False  # C-3: x and x_adv, each with the harder of g(x) and g(x_adv), instead of x_adv alone
     anchor: str = "pixels"  # C-4, C-5: the image in the cosine, as "pixels" or "normalized"
     loss_gradient: str = "pixels"  # C-4: gradient of the loss with respect to "pixels" or "normalized" values
     train_mode: bool = False  # C-10, C-11: batch statistics and dropout inside the attack and L_attr
@@ -66,22 +66,23 @@ def cosine_distance(g: Tensor, x: Tensor, *, floor: float = 0.0, added: float = 
     `floor` bounds the product of the norms from below, `added` is added to each norm (facts C-15).
     """
     g, x = g.flatten(1), x.flatten(1)
-    tiny = torch.finfo(g.dtype).tiny
-    norms = (_norm(g, tiny) + added) * (_norm(x, tiny) + added)
+    norms = (_norm(g) + added) * (_norm(x) + added)
     return 1 - (g * x).sum(1) / norms.clamp_min(floor)
 
 
-def _norm(v: Tensor, tiny: float) -> Tensor:
-    # The root's derivative at 0 is infinite: an image whose gradient is 0 must not turn the batch into NaN.
-    return v.square().sum(1).clamp_min(tiny).sqrt()
+def _norm(v: Tensor) -> Tensor:
+    # A root's derivative at 0 is infinite: one image whose gradient is 0 must not blow up its batch.
+    square = v.square().sum(1)
+    return square.where(square > 0, 1.0).sqrt()
 
 
 def _gradients(model: nn.Module, x: Tensor, y: Tensor, negative: Tensor | None) -> tuple[Tensor, Tensor]:
     """g^y(x) and g^{i*}(x), both with their graph; i* from these logits when `negative` is None."""
-    logits = model(x)
-    negative = runner_up(logits.detach(), y) if negative is None else negative
-    (positive,) = torch.autograd.grad(score(logits, y).sum(), x, create_graph=True)
-    return positive, torch.autograd.grad(score(logits, negative).sum(), x, create_graph=True)[0]
+    with torch.enable_grad():
+        logits = model(x)
+        negative = runner_up(logits.detach(), y) if negative is None else negative
+        (positive,) = torch.autograd.grad(score(logits, y).sum(), x, create_graph=True)
+        return positive, torch.autograd.grad(score(logits, negative).sum(), x, create_graph=True)[0]
 
 
 def _pixel_scale(model: nn.Module) -> tuple[Tensor | float, Tensor | float]:
@@ -106,12 +107,13 @@ def _triplet(model, x, y, s: ArtSettings, negative, *, loss: bool, mask=None) ->
 
 
 def _mined(anchor: Tensor, positive: Tensor, other: Tensor, *, added: float) -> Tensor:
-    """Rows are [x, x_adv]: largest d(., g^y), smallest d(., g^i*) over {x, x_adv} x {g(x), g(x_adv)} (C-3)."""
+    """Rows are [x, x_adv]; for each: the larger d(., g^y) and the smaller d(., g^i*) of g(x) and g(x_adv) (C-3)."""
 
     def pairs(g: Tensor) -> Tensor:
-        return torch.stack([cosine_distance(b, a, added=added) for a in anchor.chunk(2) for b in g.chunk(2)])
+        return torch.stack([cosine_distance(h.repeat(2, 1, 1, 1), anchor, added=added) for h in g.chunk(2)])
 
-    return F.softplus(pairs(positive).amax(0) - pairs(other).amin(0))
+    losses = F.softplus(pairs(positive).amax(0) - pairs(other).amin(0))
+    return losses.unflatten(0, (2, -1)).mean(0)
 
 
 def art_loss(
@@ -128,12 +130,14 @@ def art_loss(
 
     g^i = d f_i / d x of the softplus_beta surrogate; i* = argmax over i != y of f(x)_i, or `negative` (N,) if given.
     x (N, C, H, W) in [0, 1]; y (N,). Returns (N,), between log(1 + exp(-2)) and log(1 + exp(2)); lower is better.
-    With protocol="authors" the batch is [x, x_adv] (x_adv defaults to x) and the hardest of the four pairings counts
-    (facts C-3). Differentiable in x and in the weights. Raises ValueError for bad images, labels or names.
+    With protocol="authors" x and x_adv (default x) are both anchors, each is compared with the gradients at both, the
+    harder one counts, and the two losses are averaged (facts C-3). i* of the clean x comes from the model in eval mode,
+    L_attr from its present mode. Differentiable in x and in the weights. Raises ValueError for bad images, labels or
+    names.
     """
     settings = art_settings(protocol, beta=beta)
     check_batch(x, y)
-    with torch.no_grad():
+    with torch.no_grad(), frozen(model):
         clean = model(x)
         check_batch(x, y, clean)
     if negative is None and settings.negative == "clean":
@@ -158,8 +162,7 @@ def art_attack(model, x, y, *, settings: ArtSettings, eps: float, negative=None,
     with frozen(model, training=s.train_mode):
         start, mask = ball.random(x, generator=generator), None
         if s.attack_topk is not None:  # C-2, C-13: chosen once, at the start, by the ReLU network
-            leaf = start.clone().requires_grad_()
-            (g,) = torch.autograd.grad(score(model(leaf), y).sum(), leaf)
+            g = input_gradient(model, start, y)
             k = min(s.attack_topk, g[0].numel())
             mask = topk_mask(g.abs().flatten(1).unsqueeze(1), k).reshape(g.shape)
         with smooth(model, s.beta, threshold=s.threshold):

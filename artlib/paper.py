@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from artlib.metrics import bootstrap_means
+
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = {path.stem.removeprefix("paper_"): path for path in sorted(Path(__file__).parent.glob("paper_table*.csv"))}
 METRICS = ("IN", "K", "natural", "adversarial")  # columns of Table 1; higher is better for each
-_KEYS = ["dataset", "training"]
+ROWS = ("natural", "ig_norm", "ig_sum_norm", "pgd", "art")  # the order of the rows of Table 1
 
 
 def table(name: str) -> "pd.DataFrame":
@@ -128,16 +130,16 @@ def verdict(
     if paired and len(better) != len(worse):
         raise ValueError(f"{len(better)} and {len(worse)} images are no pairs; pass paired=False for different images")
     sides = [better - worse] if paired else [better, -worse]
-    means = sum(_bootstrap_means(side, samples, generator) for side in sides)
+    means = sum(bootstrap_means(side, samples, generator=generator) for side in sides)
     low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     word = "reproduced" if low > 0 else "not reproduced" if high < 0 else "inconclusive"
     return Verdict(sum(side.mean().item() for side in sides), low, high, word)
 
 
-def _bootstrap_means(values: torch.Tensor, samples: int, generator: torch.Generator) -> torch.Tensor:
-    """Means of `samples` draws with replacement from values (N,). Returns (samples,)."""
-    n = len(values)
-    return torch.stack([values[torch.randint(n, (n,), generator=generator)].mean() for _ in range(samples)])
+def claims(dataset: str) -> tuple[Claim, ...]:
+    """The claims about a data set; one that the paper does not have is asked the questions of CIFAR-10."""
+    printed = dataset if any(c.dataset == dataset for c in CLAIMS) else "cifar10"
+    return tuple(c for c in CLAIMS if c.dataset == printed)
 
 
 def verdicts(
@@ -145,54 +147,47 @@ def verdicts(
     claims: Sequence[Claim] = CLAIMS,
     *,
     generator: torch.Generator,
-    paired: bool = True,
+    paired: Sequence[str] = ("natural", "adversarial"),
 ) -> "pd.DataFrame":
-    """One row per claim: id, text, source, difference, low, high, verdict; blank where a side was not measured.
+    """One row per claim: text, source, difference, low, high, verdict; blank where a side was not measured.
 
-    values[training][metric]: per-image values of one run, shape (N,). Sides of unequal length are compared unpaired.
+    values[training][metric]: per-image values of one run, shape (N,). `paired` names the metrics that every training
+    was given on the same images in the same order; IN and K are taken on what each model classifies correctly.
     """
     import pandas as pd
 
-    rows = []
+    rows = {}
     for claim in claims:
         better, worse = (values.get(side, {}).get(claim.metric) for side in (claim.better, claim.worse))
-        row = {"id": claim.id, "text": claim.text, "source": claim.source}
+        row = {"text": claim.text, "source": claim.source}
         if better is not None and worse is not None:
-            together = paired and len(better) == len(worse)
-            row |= vars(verdict(better, worse, generator=generator, paired=together))
-        rows.append(row)
-    columns = ["id", "text", "source", "difference", "low", "high", "verdict"]
-    return pd.DataFrame(rows, columns=columns).astype({"difference": float, "low": float, "high": float})
+            row |= vars(verdict(better, worse, generator=generator, paired=claim.metric in paired))
+        rows[claim.id] = row
+    columns = ["text", "source", "difference", "low", "high", "verdict"]
+    numbers = {"difference": float, "low": float, "high": float}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=None).reindex(columns=columns).astype(numbers)
 
 
 def against_paper(
-    run: "pd.DataFrame", name: str = "table1", *, reference: "pd.DataFrame | None" = None, dataset: str | None = None
+    run: "pd.DataFrame", name: str = "table1", *, reference: "pd.DataFrame | None" = None
 ) -> "pd.DataFrame":
-    """A run's table beside the recorded reference run and the printed table.
+    """A run's table beside the printed one and the recorded reference; rows the run does not have stay blank.
 
-    Returns columns dataset, training, metric, run, reference, paper; one row per value of the run.
-    run, reference: columns dataset, training and any of the printed metrics, in percent. A value that the paper or the
-    reference does not have is NaN. dataset: the printed data set to set a stand-in beside (the built-in images have no
-    printed rows of their own). Raises ValueError for an unknown table or data set, or a run without metrics.
+    run, reference: one row a dataset, training and metric, its value in percent in column `mean`, other columns free.
+    Returns dataset, training, metric, paper, reference, run and the run's other columns, for the data sets of the run,
+    in the paper's order of rows. Raises ValueError for an unknown table or a missing column.
     """
-    printed = table(name)
-    if dataset is not None and dataset not in set(printed["dataset"]):
-        raise ValueError(f"{name} has no data set {dataset!r}; it has {', '.join(printed['dataset'].unique())}")
-    columns = list(printed.select_dtypes("number"))
-    metrics = [column for column in columns if column in run]
-    if not metrics:
-        raise ValueError(f"the run has none of the columns {', '.join(columns)}; it has {', '.join(run)}")
-    long = _long(run, metrics, "run")
-    long["printed"] = dataset or long["dataset"]
-    if reference is None:
-        reference = run.iloc[:0]
-    paper = _long(printed, metrics, "paper").rename(columns={"dataset": "printed"})
-    long = long.merge(_long(reference, metrics, "reference"), how="left", on=[*_KEYS, "metric"])
-    return long.merge(paper, how="left", on=["printed", "training", "metric"]).drop(columns="printed")
-
-
-def _long(frame: "pd.DataFrame", metrics: list[str], value: str) -> "pd.DataFrame":
-    """One row per dataset, training and metric, in the frame's order of rows."""
-    present = [metric for metric in metrics if metric in frame]
-    long = frame.melt(id_vars=_KEYS, value_vars=present, var_name="metric", value_name=value, ignore_index=False)
-    return long.sort_index(kind="stable").reset_index(drop=True).astype({value: float})
+    keys = ["dataset", "training", "metric"]
+    for frame in (run, run if reference is None else reference):
+        if missing := {*keys, "mean"} - set(frame):
+            raise ValueError(f"the table lacks the columns {', '.join(sorted(missing))}; it has {', '.join(frame)}")
+    reference = run.iloc[:0] if reference is None else reference
+    wide = table(name)
+    printed = wide.melt(keys[:2], list(METRICS), "metric", "paper").astype({"paper": float})
+    joined = printed[printed["dataset"].isin(run["dataset"])]
+    joined = joined.merge(reference[[*keys, "mean"]].rename(columns={"mean": "reference"}), "outer", keys)
+    joined = joined[joined["dataset"].isin(run["dataset"])]
+    joined = joined.merge(run.rename(columns={"mean": "run"}), "outer", keys)
+    orders = (list(dict.fromkeys([*ROWS, *run["training"]])), list(METRICS))
+    rank = joined.assign(**{k: joined[k].map(o.index) for k, o in zip(keys[1:], orders, strict=True)})
+    return joined.loc[rank.sort_values(keys).index].reset_index(drop=True)

@@ -8,7 +8,7 @@ import platform
 import resource
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from artlib import evaluation, metrics, training
+from artlib import evaluation, metrics, paper, training
+from artlib.attribution_attacks import STATUS, Manipulated
 from artlib.data import ImageSet
 from artlib.evaluation import Evaluation
 from artlib.paths import FIGURES, MODELS, ROOT
@@ -27,7 +28,7 @@ from artlib.training import Recipe
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURES = {"IN": "attribution", "K": "attribution", "natural": "accuracy", "adversarial": "accuracy"}
+METRICS = {"IN": "attribution", "K": "attribution", "natural": "accuracy", "adversarial": "accuracy"}
 
 # ------------------------------------------------------------------ provenance
 
@@ -172,15 +173,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def values(records: dict[str, dict]) -> dict[str, dict[str, list[float]]]:
-    """Per-image values in percent, by training and measure of Table 1."""
+    """Per-image values in percent, by training and metric of Table 1."""
     return {
-        name: {m: [100 * v for v in record[part][m]] for m, part in MEASURES.items()}
-        for name, record in records.items()
+        name: {m: [100 * v for v in record[part][m]] for m, part in METRICS.items()} for name, record in records.items()
     }
 
 
 def table1(records: dict[str, dict], *, dataset: str, seed: int = 0) -> "pd.DataFrame":
-    """One row per training and measure: mean in percent, bootstrap 95% interval over images, number of images.
+    """One row per training and metric: mean in percent, bootstrap 95% interval over images, number of images.
 
     IN and K count an image without a label-preserving step as 1.0; `kept` is the mean without such images and
     `failed` their number (facts C-23).
@@ -190,12 +190,12 @@ def table1(records: dict[str, dict], *, dataset: str, seed: int = 0) -> "pd.Data
     rows = []
     for name, measures in values(records).items():
         keep = evaluation.kept(records[name])
-        for measure, per_image in measures.items():
+        for metric, per_image in measures.items():
             noise = torch.Generator().manual_seed(seed)
             low, high = metrics.bootstrap_interval(torch.tensor(per_image, dtype=torch.float64), generator=noise)
-            row = {"dataset": dataset, "training": name, "measure": measure}
-            row |= {"value": sum(per_image) / len(per_image), "low": low, "high": high, "images": len(per_image)}
-            if MEASURES[measure] == "attribution":
+            row = {"dataset": dataset, "training": name, "metric": metric}
+            row |= {"mean": sum(per_image) / len(per_image), "low": low, "high": high, "images": len(per_image)}
+            if METRICS[metric] == "attribution":
                 left = [v for v, k in zip(per_image, keep, strict=True) if k]
                 row |= {"kept": sum(left) / len(left) if left else None, "failed": len(keep) - len(left)}
             rows.append(row)
@@ -203,8 +203,124 @@ def table1(records: dict[str, dict], *, dataset: str, seed: int = 0) -> "pd.Data
 
 
 def tidy(table: "pd.DataFrame", decimals: int = 2) -> "pd.DataFrame":
-    """The table rounded for print: first to 9 digits, so that two machines' last bits round to the same digit."""
-    return table.round(9).round(decimals)
+    """The table as text for print, blank where nothing was measured.
+
+    Numbers are rounded to 9 digits first, so that the last bits of two machines end in the same printed digit.
+    """
+
+    def text(v) -> str:
+        if v != v or v is None:
+            return ""
+        return f"{round(v, 9):.{decimals}f}" if isinstance(v, float) else str(v)
+
+    whole = [
+        c for c in table.select_dtypes("float") if (table[c].dropna() % 1 == 0).all() and c in ("images", "failed")
+    ]
+    return table.astype({c: "Int64" for c in whole}).astype(object).where(table.notna(), None).map(text)
+
+
+def histories(recipes: dict[str, Recipe], train: ImageSet) -> "pd.DataFrame":
+    """The last epoch of every training: loss, L_attr (Eq. 5 of ART; 0 where not trained for) and training accuracy."""
+    import pandas as pd
+
+    last = {name: training_record(r, train)["history"][-1] for name, r in recipes.items()}
+    return pd.DataFrame.from_dict(last, orient="index")
+
+
+def summary(sets: Sequence[ImageSet]) -> "pd.DataFrame":
+    """One row per image set: name, split, images, size, the first digits of its fingerprint, and its note."""
+    import pandas as pd
+
+    rows = [describe(s) | {"classes": len(s.classes)} for s in sets]
+    return pd.DataFrame([row | {"fingerprint": row["fingerprint"][:12]} for row in rows])
+
+
+def compare_recipes(recipes: dict[str, Recipe]) -> "pd.DataFrame":
+    """The fields in which trainings usually differ, one column a recipe; blank where a training has no such field."""
+    import pandas as pd
+
+    fields = ("arch", "epochs", "batch_size", "lr", "schedule", "augment", "eps", "pgd_steps", "pgd_step_size", "seed")
+    columns = {
+        name: {f: r.relevant().get(f, "") for f in fields} | r.relevant().get("art", {}) for name, r in recipes.items()
+    }
+    return (
+        pd.DataFrame(columns)
+        .map(lambda v: f"{255 * v:.3g}/255" if isinstance(v, float) and v < 0.035 else v)
+        .fillna("")
+    )
+
+
+def first_correct(models: dict[str, nn.Module], images: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first image (1, C, H, W) that every model classifies correctly, and its label; ValueError without one."""
+    right = torch.stack([evaluation.predictions(m, images) == images.labels for m in models.values()]).all(0).nonzero()
+    if not len(right):
+        raise ValueError(f"none of {len(images)} images is classified correctly by all of {', '.join(models)}")
+    dtype = next(next(iter(models.values())).parameters()).dtype
+    one = images.subset(right[0])
+    return one.images.to(dtype) / 255, one.labels
+
+
+def one_image(models, attacked: dict[str, Manipulated], y: torch.Tensor, *, k: int) -> "pd.DataFrame":
+    """Per model: confidence in y before and after, status, kept step, IN and K of the one attacked image."""
+    import pandas as pd
+
+    rows = {}
+    for name, found in attacked.items():
+        with torch.no_grad():
+            after = models[name](found.x_adv).softmax(1)[0, y.item()].item()
+        rows[name] = {
+            "confidence after": after,
+            "status": STATUS[found.status.item()],
+            "step kept": found.kept_step.item(),
+            "IN": metrics.topk_intersection(found.before, found.after, k).item(),
+            "K": found.kendall.item(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A CPU generator that starts at `seed`."""
+    return torch.Generator().manual_seed(seed)
+
+
+def run_name(table: str, *, dataset: str, protocol: str, seed: int) -> str:
+    """The file name of a table: what is measured, on what, how, and the seed."""
+    plain = dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1]
+    return f"{table}-{plain}-{protocol}-seed{seed}"
+
+
+def overview(name: str) -> "pd.DataFrame":
+    """A printed table with, beside each value, that of the recorded reference run where there is one."""
+    import pandas as pd
+
+    printed = paper.table(name).drop(columns="approach").set_index(["dataset", "training"])
+    recorded = [pd.read_csv(f) for f in sorted((ROOT / "figures" / "reference").glob(f"{name}-*-seed0.csv"))]
+    if not recorded:
+        return printed
+    wide = pd.concat(recorded).pivot_table(index=["dataset", "training"], columns="metric", values="mean", sort=False)
+    return pd.concat({"paper": printed, "reference": wide.reindex(columns=printed.columns)}, axis=1)
+
+
+def provenance(preset, protocol, sets, e: Evaluation, recipes: dict[str, Recipe], records: dict, *, device) -> dict:
+    """Where a table comes from: preset, protocol, data, settings, machine, seconds, and how each model was trained."""
+    train = sets[0]
+    return {
+        "preset": preset,
+        "protocol": protocol,
+        "data": [describe(s) for s in sets],
+        "evaluation": evaluation.settings(e),
+        "trainings": {name: training_record(r, train) for name, r in recipes.items()},
+        "evaluations": {name: {k: r[k] for k in ("seconds", "machine")} for name, r in records.items()},
+        "machine": machine(device),
+    }
+
+
+def recorded_figure(name: str):
+    """The committed figure figures/reference/<name>.png, as an object a notebook shows; None where there is none."""
+    from IPython.display import Image
+
+    path = ROOT / "figures" / "reference" / f"{name}.png"
+    return Image(filename=path) if path.exists() else None
 
 
 def save_table(table: "pd.DataFrame", name: str, *, preset: str, notebook: str, provenance: dict) -> Path:

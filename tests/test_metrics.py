@@ -93,7 +93,10 @@ def test_correlations_equal_scipy(maps):
         same(metrics.kendall(a, b), scipy_rows(lambda x, y: scipy.stats.kendalltau(x, y).statistic, a, b))
         same(metrics.spearman(a, b), scipy_rows(lambda x, y: scipy.stats.spearmanr(x, y).statistic, a, b))
     if a.any((1, 2)).all() and b.any((1, 2)).all():
-        same(metrics.cosine(a, b), scipy_rows(lambda x, y: 1 - scipy.spatial.distance.cosine(x * 1.0, y * 1.0), a, b))
+        same(
+            metrics.cosine(a, b),
+            scipy_rows(lambda x, y: 1 - scipy.spatial.distance.cosine(*(m.astype(float) for m in (x, y))), a, b),
+        )
 
 
 @pytest.mark.parametrize("size", [(128, 128), (227, 227), (1, 65537)])  # 65537 ranks no longer fit 16 bits

@@ -104,8 +104,8 @@ def test_bad_values_are_refused(generator, better, worse, message):
 
 def test_verdicts_leave_the_unmeasured_blank(generator):
     values = {"art": {"IN": np.full(9, 90.0)}, "natural": {"IN": np.full(7, 40.0), "K": np.ones(7)}}
-    claims = [c for c in paper.CLAIMS if c.dataset == "cifar10" and c.metric in ("IN", "K")]
-    table = paper.verdicts(values, claims, generator=generator).set_index("id")
+    claims = [c for c in paper.claims("cifar10") if c.metric in ("IN", "K")]
+    table = paper.verdicts(values, claims, generator=generator)
     assert len(table) == 6
     row = table.loc["table1/cifar10/IN/art>natural"]
     assert (row["difference"], row["low"], row["high"], row["verdict"]) == (50, 50, 50, "reproduced")
@@ -113,28 +113,39 @@ def test_verdicts_leave_the_unmeasured_blank(generator):
     assert others[["difference", "low", "high", "verdict"]].isna().all(axis=None)
 
 
+def test_a_data_set_the_paper_does_not_have_is_asked_about_cifar10():
+    assert paper.claims("blossoms") == paper.claims("cifar10")
+    assert {c.dataset for c in paper.claims("flower17")} == {"flower17"}
+
+
+def long(dataset, training, **metrics):
+    return pd.DataFrame(
+        [{"dataset": dataset, "training": training, "metric": m, "mean": v} for m, v in metrics.items()]
+    )
+
+
 def test_against_paper_joins_and_leaves_blanks():
-    run = pd.DataFrame({"dataset": "cifar10", "training": ["art", "jarn"], "IN": [90.0, 50.0], "natural": [80.0, 70.0]})
-    reference = run.iloc[:1].assign(IN=91.0)[["dataset", "training", "IN"]]
-    table = paper.against_paper(run, reference=reference)
-    assert list(table) == ["dataset", "training", "metric", "run", "reference", "paper"]
-    assert list(table["metric"]) == ["IN", "natural", "IN", "natural"]
-    np.testing.assert_array_equal(table["run"], [90, 80, 50, 70])
-    np.testing.assert_array_equal(table["reference"], [91, math.nan, math.nan, math.nan])
-    np.testing.assert_array_equal(table["paper"], [92.90, 89.84, math.nan, math.nan])
+    run = pd.concat([long("gtsrb", "art", IN=90.0, natural=80.0), long("gtsrb", "jarn", IN=50.0)])
+    table = paper.against_paper(run, reference=long("gtsrb", "art", IN=91.0)).set_index(["training", "metric"])
+    assert list(table.columns) == ["dataset", "paper", "reference", "run"]
+    assert list(table.index.unique(0)) == ["natural", "ig_norm", "ig_sum_norm", "pgd", "art", "jarn"]
+    assert list(table.loc[("art", "IN")]) == ["gtsrb", 91.96, 91.0, 90.0]
+    assert table.loc[("ig_norm", "K"), "paper"] == 75.55
+    assert table.loc["ig_norm", "run"].isna().all() and table.loc["ig_norm", "reference"].isna().all()
+    assert math.isnan(table.loc[("jarn", "IN"), "paper"])
+    assert len(table) == 5 * 4 + 1
 
 
-def test_a_stand_in_is_set_beside_a_named_data_set():
-    run = pd.DataFrame({"dataset": ["blossoms"], "training": ["pgd"], "K": [60.0]})
-    assert paper.against_paper(run)["paper"].isna().all()
-    table = paper.against_paper(run, dataset="flower17")
-    assert list(table["paper"]) == [84.14]
-    assert list(table["dataset"]) == ["blossoms"]
+def test_a_data_set_without_printed_rows_has_an_empty_paper_column():
+    table = paper.against_paper(
+        pd.concat([long("blossoms", "pgd", K=60.0, IN=50.0), long("blossoms", "natural", K=1.0)])
+    )
+    assert list(zip(table["training"], table["metric"], strict=True)) == [("natural", "K"), ("pgd", "IN"), ("pgd", "K")]
+    assert table["paper"].isna().all()
 
 
 def test_against_paper_refuses_what_it_cannot_join():
-    run = pd.DataFrame({"dataset": ["cifar10"], "training": ["art"], "in": [1.0]})
-    with pytest.raises(ValueError, match="none of the columns IN"):
-        paper.against_paper(run)
-    with pytest.raises(ValueError, match="'cifar100'.*cifar10"):
-        paper.against_paper(run, dataset="cifar100")
+    with pytest.raises(ValueError, match="lacks the columns mean"):
+        paper.against_paper(long("cifar10", "art", IN=1.0).drop(columns="mean"))
+    with pytest.raises(ValueError, match="'table9'"):
+        paper.against_paper(long("cifar10", "art", IN=1.0), "table9")
