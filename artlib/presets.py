@@ -18,7 +18,7 @@ TRAINING = {
     # A first look on a CPU, minutes a training: a 10-layer WideResNet, one learning-rate cycle.
     "quick": dict(arch="wrn-10-1", epochs=8, batch_size=64, lr=0.1, schedule="one-cycle", pgd_steps=7),
     # The recorded reference of those without a GPU: all images, the paper's attacks, an hour or two on two cores.
-    "cpu": dict(arch="wrn-10-1", epochs=5, batch_size=128, lr=0.1, schedule="one-cycle"),
+    "cpu": dict(arch="wrn-10-1", epochs=3, batch_size=128, lr=0.1, schedule="one-cycle"),
     # A shortened reproduction on one GPU.
     "gpu": dict(arch="wrn-16-4", epochs=30, batch_size=256, lr=0.2, schedule="one-cycle"),
     "paper": dict(),
