@@ -1,4 +1,4 @@
-"""Command line: `python -m artlib train --preset quick --dataset blossoms --training art` trains (or finds) a model."""
+"""Command line: `python -m artlib train --dataset blossoms --training art`, and `judge`, which also evaluates."""
 
 import argparse
 import sys
@@ -8,24 +8,33 @@ from artlib.training import TRAININGS, pick_device
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train the model of a preset, or take note that it exists; prints its file and its last epoch."""
+    """Train the model of a preset, or find it; with `judge` evaluate it too; print its file and its numbers."""
     parser = argparse.ArgumentParser(prog="python -m artlib")
-    train = parser.add_subparsers(dest="command", required=True).add_parser("train", help="train a model of a preset")
-    train.add_argument("--preset", default="quick", choices=presets.PRESETS)
-    train.add_argument("--dataset", default="blossoms", help="a name in artlib.data.SETS, or folder:PATH")
-    train.add_argument("--training", default="art", choices=TRAININGS)
-    train.add_argument("--protocol", default="paper", choices=presets.PROTOCOLS)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("command", choices=("train", "judge"))
+    parser.add_argument("--preset", default="quick", choices=presets.PRESETS)
+    parser.add_argument("--dataset", default="blossoms", help="a name in artlib.data.SETS, or folder:PATH")
+    parser.add_argument("--training", default="art", choices=TRAININGS)
+    parser.add_argument("--protocol", default="paper", choices=presets.PROTOCOLS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     a = parser.parse_args(argv)
     try:
-        recipe = presets.recipe(a.preset, a.training, dataset=a.dataset, protocol=a.protocol, seed=a.seed)
-        images = presets.images(a.preset, "train", dataset=a.dataset)
-        results.model(recipe, images, device=pick_device(a.device))
+        device = pick_device(a.device)
+        named = dict(dataset=a.dataset, protocol=a.protocol, seed=a.seed)
+        recipe = presets.recipe(a.preset, a.training, **named)
+        train = presets.images(a.preset, "train", dataset=a.dataset)
+        results.model(recipe, train, device=device)
+        found = results.training_record(recipe, train)["history"][-1]
+        if a.command == "judge":
+            test = presets.images(a.preset, "test", dataset=a.dataset)
+            record = results.judged(
+                recipe, presets.evaluation(a.preset, **named), train=train, test=test, device=device
+            )
+            table = results.table1({a.training: record}, dataset=a.dataset, seed=a.seed)
+            found = dict(zip(table["metric"], table["mean"], strict=True))
     except (ValueError, OSError) as error:
         sys.exit(f"artlib: {error}")
-    last = results.training_record(recipe, images)["history"][-1]
-    print(results.model_path(recipe, images).name, *(f"{k} {v:.3f}" for k, v in last.items()))
+    print(results.model_path(recipe, train).name, *(f"{k} {v:.3f}" for k, v in found.items()))
 
 
 if __name__ == "__main__":

@@ -127,7 +127,8 @@ def _ifia_batch(model, x, y, *, attribution, surrogate_attribution, k, beta, thr
         after = heatmap(attribution(model, x_adv, yr))
         pair = (before[rows], after) if selection == "kendall" else (before[rows] * focus, after * focus)
         tau = metrics.kendall(*pair).to(best.kendall)
-        better = preserved & (tau < best.kendall[rows])  # NaN, a constant map, is never smaller
+        # NaN, a constant map, is never smaller; 1e-12, as a map's correlation with itself may round to less than 1.
+        better = preserved & (tau < best.kendall[rows] - 1e-12)
         chosen = rows[better]
         best.x_adv[chosen], best.after[chosen] = x_adv[better], after[better]
         best.kendall[chosen], best.kept_step[chosen], best.status[chosen] = tau[better], step, KEPT

@@ -120,7 +120,8 @@ def manipulate(model: nn.Module, images: ImageSet, e: Evaluation, *, progress: b
         return found
     score = partial(integrated_gradients, model, steps=e.ig_steps, rule=e.score_rule, target=e.score_target)
     before, after = heatmap(score(x, y)), heatmap(score(found.x_adv, y))
-    return Manipulated(found.x_adv, before, after, metrics.kendall(before, after), found.kept_step, found.status)
+    kendall = metrics.kendall(before, after).nan_to_num(1.0)  # NaN: a constant map
+    return Manipulated(found.x_adv, before, after, kendall, found.kept_step, found.status)
 
 
 @torch.no_grad()
@@ -152,8 +153,8 @@ def judge(model: nn.Module, images: ImageSet, e: Evaluation, *, progress: bool =
         "index": chosen,
         "IN": metrics.topk_intersection(a, b, e.k),
         "K": found.kendall,  # 1 where no step was kept, a constant map included
-        "spearman": metrics.spearman(a, b),
-        "cosine": metrics.cosine(a, b),
+        "spearman": metrics.spearman(a, b).nan_to_num(1.0),
+        "cosine": metrics.cosine(a, b).nan_to_num(1.0),
         "status": found.status,
     }
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(e.seed))[: e.accuracy_images]

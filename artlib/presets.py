@@ -25,7 +25,7 @@ TRAINING = {
 }
 EVALUATION = {
     "smoke": dict(images=8, k=50, steps=3, ig_steps=4, attack_ig_steps=4, accuracy_images=50, pgd_steps=3),
-    "quick": dict(images=100, steps=20, ig_steps=20, attack_ig_steps=10, accuracy_images=500, pgd_steps=40),
+    "quick": dict(images=64, steps=15, ig_steps=16, attack_ig_steps=8, accuracy_images=300),
     "cpu": dict(images=500, ig_steps=20, attack_ig_steps=10, accuracy_images=1000),
     "gpu": dict(),
     "paper": dict(),

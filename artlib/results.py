@@ -9,7 +9,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -169,6 +169,8 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text)
         os.replace(temporary, path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
         raise PermissionError(f"cannot write {path}: {error}") from None
 
 
@@ -211,7 +213,7 @@ def tidy(table: "pd.DataFrame", decimals: int = 2) -> "pd.DataFrame":
     def text(v) -> str:
         if v != v or v is None:
             return ""
-        return f"{round(v, 9):.{decimals}f}" if isinstance(v, float) else str(v)
+        return f"{round(v, 9):z.{decimals}f}" if isinstance(v, float) else str(v)
 
     whole = [
         c for c in table.select_dtypes("float") if (table[c].dropna() % 1 == 0).all() and c in ("images", "failed")
@@ -240,14 +242,13 @@ def compare_recipes(recipes: dict[str, Recipe]) -> "pd.DataFrame":
     import pandas as pd
 
     fields = ("arch", "epochs", "batch_size", "lr", "schedule", "augment", "eps", "pgd_steps", "pgd_step_size", "seed")
+    pixels = ("eps", "pgd_step_size", "step_size")
     columns = {
         name: {f: r.relevant().get(f, "") for f in fields} | r.relevant().get("art", {}) for name, r in recipes.items()
     }
-    return (
-        pd.DataFrame(columns)
-        .map(lambda v: f"{255 * v:.3g}/255" if isinstance(v, float) and v < 0.035 else v)
-        .fillna("")
-    )
+    for column in columns.values():
+        column |= {f: f"{255 * column[f]:.3g}/255" for f in pixels if isinstance(column.get(f), float)}
+    return pd.DataFrame(columns).fillna("")
 
 
 def first_correct(models: dict[str, nn.Module], images: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
@@ -285,7 +286,7 @@ def seeded(seed: int) -> torch.Generator:
 
 def run_name(table: str, *, dataset: str, protocol: str, seed: int) -> str:
     """The file name of a table: what is measured, on what, how, and the seed."""
-    plain = dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1]
+    plain = Path(dataset.removeprefix("folder:")).expanduser().resolve().name
     return f"{table}-{plain}-{protocol}-seed{seed}"
 
 
@@ -294,7 +295,7 @@ def overview(name: str) -> "pd.DataFrame":
     import pandas as pd
 
     printed = paper.table(name).drop(columns="approach").set_index(["dataset", "training"])
-    recorded = [pd.read_csv(f) for f in sorted((ROOT / "figures" / "reference").glob(f"{name}-*-seed0.csv"))]
+    recorded = [pd.read_csv(f) for f in sorted((ROOT / "figures" / "reference").glob(f"{name}-*-paper-seed0.csv"))]
     if not recorded:
         return printed
     wide = pd.concat(recorded).pivot_table(index=["dataset", "training"], columns="metric", values="mean", sort=False)

@@ -7,12 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -254,8 +255,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary, metadata)
         os.replace(temporary, path)
-    except (OSError, PermissionError) as error:
-        temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):  # the folder itself may be missing
+            temporary.unlink()
         raise PermissionError(f"cannot write {path}: {error}; set ARTLIB_MODELS to a folder that can be") from None
 
 
