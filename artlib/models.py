@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 # ------------------------------------------------------------------ layers with a cheap double backward
 
@@ -75,7 +74,14 @@ class _ConvWeight(torch.autograd.Function):
 
 
 class Conv2d(nn.Conv2d):
-    """torch's convolution, zero padding only, with a double backward of first-order cost."""
+    """torch's convolution, zero padding in pixels only, with a double backward of first-order cost."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.padding_mode != "zeros" or isinstance(self.padding, str):
+            raise ValueError(
+                f"padding {self.padding!r}, {self.padding_mode}: only zeros, a number of pixels; use nn.Conv2d"
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         y = _Conv.apply(x, self.weight, (self.stride, self.padding, self.dilation, self.groups))
@@ -86,7 +92,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     """torch's batch normalisation; with the running statistics it is one multiplication and one addition."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
+        if self.training or self.weight is None or self.running_var is None:
             return super().forward(x)
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
@@ -133,8 +139,9 @@ class _Gate(torch.autograd.Function):
         return g * s
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, h):
+        if torch.is_grad_enabled():  # the saved s carries no graph: a third derivative would be silently wrong
+            raise RuntimeError("softplus here has no third derivative; use torch's nn.Softplus(beta) for one")
         g, s = ctx.saved_tensors
         gx = torch.ops.aten.sigmoid_backward(h * g, s).mul_(ctx.beta) if ctx.needs_input_grad[1] else None
         return h * s, gx, None, None
@@ -225,8 +232,8 @@ def check_batch(x: Tensor, y: Tensor, logits: Tensor | None = None) -> None:
     """Raise ValueError unless x (N, C, H, W) is float in [0, 1] and y (N,) holds classes that `logits` has."""
     if x.ndim != 4 or not x.is_floating_point():
         raise ValueError(f"x is {x.dtype} of shape {tuple(x.shape)}; images are float, (N, C, H, W), values in [0, 1]")
-    if y.shape != x.shape[:1] or y.is_floating_point():
-        raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}; labels are integers, ({len(x)},), one an image")
+    if y.shape != x.shape[:1] or y.dtype != torch.int64:
+        raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}; labels are int64, ({len(x)},), one an image")
     if len(x) and not (x.min() >= -1e-6 and x.max() <= 1 + 1e-6):  # a NaN fails both comparisons
         low, high = x.min().item(), x.max().item()
         raise ValueError(
@@ -294,14 +301,16 @@ def rar_cnn(num_classes: int, *, in_channels: int = 1, size: int = 28) -> nn.Seq
 class _PlainBlock(nn.Module):
     """Residual block of Chen et al.'s small ResNet: leaky ReLU 0.1, no batch normalisation, zero-padded shortcut."""
 
-    def __init__(self, i: int, o: int, stride: int, *, activate: bool):
+    def __init__(self, i: int, o: int, stride: int, *, shared: bool):
         super().__init__()
-        self.first = nn.LeakyReLU(0.1) if activate else nn.Identity()
+        self.first, self.shared = nn.LeakyReLU(0.1), shared  # shared: the shortcut, too, starts after the activation
         self.conv1, self.relu, self.conv2 = _conv(i, o, 3, stride), nn.LeakyReLU(0.1), _conv(o, o, 3)
         self.stride, self.extra = stride, o - i
 
     def forward(self, x: Tensor) -> Tensor:
-        a = self.conv2(self.relu(self.conv1(self.first(x))))
+        a = self.first(x)
+        x = a if self.shared else x
+        a = self.conv2(self.relu(self.conv1(a)))
         if self.stride > 1:
             x = F.avg_pool2d(x, self.stride)
         lead = self.extra // 2
@@ -309,12 +318,15 @@ class _PlainBlock(nn.Module):
 
 
 def rar_resnet(units: int, num_classes: int, *, in_channels: int = 3) -> nn.Sequential:
-    """Chen et al.'s ResNet: filters 16, 16, 32, 64, `units` blocks a stage, per-image standardisation (facts §2)."""
+    """Chen et al.'s ResNet: filters 16, 16, 32, 64, `units` blocks a stage, per-image standardisation (facts §2).
+
+    Convolutions of stride 2 pad symmetrically; the released TensorFlow code pads one pixel at the far border.
+    """
     filters, layers = [16, 16, 32, 64], [Standardize(), _conv(in_channels, 16, 3)]
     for stage in range(3):
         for b in range(units):
             i, o = filters[stage + (b > 0)], filters[stage + 1]
-            layers.append(_PlainBlock(i, o, 2 if stage and b == 0 else 1, activate=stage + b > 0))
+            layers.append(_PlainBlock(i, o, 2 if stage and b == 0 else 1, shared=stage + b == 0))
     return nn.Sequential(*layers, nn.LeakyReLU(0.1), _MeanPool(), nn.Linear(filters[3], num_classes))
 
 

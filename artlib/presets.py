@@ -10,7 +10,7 @@ CPU_PRESETS = ("smoke", "quick", "cpu")
 PROTOCOLS = ("paper", "authors")
 
 # Images by (train, test): how many are loaded; None is all of them.
-LIMITS = {"smoke": (64, 128), "quick": (3000, 1000), "cpu": (None, None), "gpu": (None, None), "paper": (None, None)}
+LIMITS = {"smoke": (64, 128), "quick": (2500, 1000), "cpu": (None, None), "gpu": (None, None), "paper": (None, None)}
 
 TRAINING = {
     # nbval, CI: double precision, so that every machine prints the same digits; its numbers mean nothing.

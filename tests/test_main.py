@@ -1,0 +1,88 @@
+"""The command line trains, finds and judges a model, and ends with one sentence when it cannot."""
+
+import subprocess
+import sys
+
+import pytest
+
+from artlib import presets, results
+from artlib.__main__ import main
+from artlib.paths import ROOT
+
+SMOKE = ("--preset", "smoke", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "MODELS", tmp_path / "models")
+    return tmp_path / "models"
+
+
+def lines(text: str) -> list[str]:
+    return text.replace("\r", "\n").strip().splitlines()
+
+
+def test_train_writes_a_model_and_ends_with_its_line(models, capsys):
+    main(["train", *SMOKE, "--training", "natural", "--seed", "3"])
+    out, err = capsys.readouterr()
+    (path,) = models.glob("*.safetensors")
+    recipe = presets.recipe("smoke", "natural", dataset="blossoms", seed=3)
+    images = presets.images("smoke", "train", dataset="blossoms")
+    assert path == results.model_path(recipe, images)
+    last = results.training_record(recipe, images)["history"][-1]
+    line = f"{path.name} loss {last['loss']:.3f} attribution_loss 0.000 accuracy {last['accuracy']:.3f}"
+    assert lines(out)[-1] == line and not err
+    main(["train", *SMOKE, "--training", "natural", "--seed", "3"])
+    assert lines(capsys.readouterr().out) == [line]  # found, not trained: nothing else is printed
+
+
+def test_judge_prints_the_row_of_table_1(models, capsys):
+    command = ["judge", *SMOKE, "--training", "natural"]
+    main(command)
+    words = lines(capsys.readouterr().out)[-1].split()
+    assert words[1::2] == ["IN", "K", "natural", "adversarial"]
+    assert all(-100 <= float(value) <= 100 for value in words[2::2])
+    assert len(list(models.glob("*.safetensors"))) == len(list(models.glob("*.json"))) == 1
+    main(command)
+    assert lines(capsys.readouterr().out) == [" ".join(words)]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--dataset", "cifar11"), "unknown data set 'cifar11': choose one of blossoms, cifar10"),
+        (("--dataset", "folder:no/such/folder"), "there is no folder no/such/folder"),
+        (("--seed", "-1"), "seed is -1; it must be 0 or larger"),
+        (("--device", "tpu"), "device 'tpu' is not available here; choose 'auto' or 'cpu'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "judge"])
+def test_what_cannot_be_done_is_one_sentence(command, options, sentence, models, capsys):
+    with pytest.raises(SystemExit) as error:
+        main([command, *SMOKE, *options])
+    message = error.value.code
+    assert message.startswith(f"artlib: {sentence}") and "\n" not in message
+    assert capsys.readouterr().out == "" and not models.exists()
+
+
+def test_a_models_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(results, "MODELS", tmp_path / "file" / "models")
+    with pytest.raises(SystemExit, match="artlib: cannot write .*set ARTLIB_MODELS to a folder that can be"):
+        main(["train", *SMOKE])
+
+
+@pytest.mark.parametrize(("option", "value"), [("--preset", "fast"), ("--training", "trades"), ("--protocol", "code")])
+def test_a_wrong_choice_names_the_choices(option, value, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["train", option, value])
+    assert error.value.code == 2
+    last = lines(capsys.readouterr().err)[-1]
+    assert value in last and "choose from" in last
+
+
+def test_the_exit_status_of_the_command():
+    command = [sys.executable, "-m", "artlib", "train", *SMOKE, "--dataset", "cifar11"]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert child.returncode == 1 and child.stdout == ""
+    assert len(lines(child.stderr)) == 1 and child.stderr.startswith("artlib: unknown data set 'cifar11'")
