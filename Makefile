@@ -17,13 +17,13 @@ test: .venv/installed  ## lint, unit tests, then every notebook under nbval
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/python -m pytest -q
-	.venv/bin/python -m pytest -q --nbval --nbval-current-env notebooks
+	ARTLIB_MODELS=$$(mktemp -d) .venv/bin/python -m pytest -q --nbval --nbval-current-env notebooks  # trained anew
 
 lab: .venv/installed  ## open JupyterLab on the notebooks
 	.venv/bin/jupyter lab notebooks
 
 notebooks: .venv/installed  ## run every notebook at its committed (smoke) preset and store the outputs in place
-	.venv/bin/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	ARTLIB_MODELS=$$(mktemp -d) .venv/bin/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 bench: .venv/installed  ## time the parts that cost most
 	.venv/bin/python -m tests.benchmarks

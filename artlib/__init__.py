@@ -28,6 +28,7 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "evaluation",
     "presets",
     "results",
+    "tables",
     "plots",
 )
 

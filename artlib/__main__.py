@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from artlib import presets, results
+from artlib import presets, results, tables
 from artlib.training import TRAININGS, pick_device
 
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
             record = results.judged(
                 recipe, presets.evaluation(a.preset, **named), train=train, test=test, device=device
             )
-            table = results.table1({a.training: record}, dataset=a.dataset, seed=a.seed)
+            table = tables.table1({a.training: record}, dataset=a.dataset, seed=a.seed)
             found = dict(zip(table["metric"], table["mean"], strict=True))
     except (ValueError, OSError) as error:
         sys.exit(f"artlib: {error}")

@@ -140,7 +140,10 @@ def load(
         return _blossoms(split, size, limit)
     if own:
         path = Path(name.removeprefix("folder:")).expanduser()
-        return _decoded(_sources.folder(path, split), f"folder:{path.resolve().name}", split, size, limit)
+        raw = _sources.folder(path, split)
+        if len(raw.classes) < 2:
+            raise ValueError(f"{path} holds {len(raw.classes)} class; a classifier needs at least 2 folders of images")
+        return _decoded(raw, f"folder:{path.resolve().name}", split, size, limit)
     raw = getattr(_sources, name)(Path(root or paths.DATA).expanduser(), split)
     if len(raw.labels) != (official := SETS[name].images[split]):
         note = f"{len(raw.labels):,} of {official:,} images"

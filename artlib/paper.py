@@ -6,7 +6,7 @@ nothing is transcribed, so its side of a comparison stays blank.
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,9 +137,10 @@ def verdict(
 
 
 def claims(dataset: str) -> tuple[Claim, ...]:
-    """The claims about a data set; one that the paper does not have is asked the questions of CIFAR-10."""
-    printed = dataset if any(c.dataset == dataset for c in CLAIMS) else "cifar10"
-    return tuple(c for c in CLAIMS if c.dataset == printed)
+    """The claims about a data set; one that the paper does not have is asked the questions of CIFAR-10, and says so."""
+    own = tuple(c for c in CLAIMS if c.dataset == dataset)
+    asked = f"{dataset}, asked of CIFAR-10's table:"
+    return own or tuple(replace(c, text=c.text.replace("cifar10:", asked)) for c in CLAIMS if c.dataset == "cifar10")
 
 
 def verdicts(

@@ -92,7 +92,7 @@ def test_changes_go_over_the_paper_and_unknown_names_are_refused():
 
 
 def test_settings_are_plain_data():
-    assert Evaluation(**json.loads(json.dumps(evaluation.settings(QUICK)))) == QUICK
+    assert Evaluation(**json.loads(json.dumps(asdict(QUICK)))) == QUICK
 
 
 # ------------------------------------------------------------------ which images

@@ -110,11 +110,11 @@ def cell_with(notebook, words: str) -> tuple[int, dict]:
 @pytest.mark.slow
 def test_nbval_notices_one_digit_and_one_missing_output_and_nothing_else(tmp_path):
     notebook = nbformat.read(TABLE1, as_version=4)
-    digit, data = cell_with(notebook, "results.tidy(table)")
+    digit, data = cell_with(notebook, "tables.tidy(table)")
     data["text/plain"] = other_digit(data["text/plain"])
-    html, data = cell_with(notebook, "results.histories")
+    html, data = cell_with(notebook, "tables.histories")
     data["text/html"] = other_digit(data["text/html"])
-    stripped, _ = cell_with(notebook, "results.summary")
+    stripped, _ = cell_with(notebook, "tables.summary")
     code_cells(notebook)[stripped].outputs = []
     nbformat.write(notebook, tmp_path / "altered.ipynb")
     options = ["-q", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]

@@ -245,14 +245,14 @@ RECORDS = {
 
 
 def test_table_1_has_a_row_per_training_and_metric():
-    table = results.table1(RECORDS, dataset="toy")
+    table = tables.table1(RECORDS, dataset="toy")
     assert list(zip(table["training"], table["metric"], strict=True)) == [
         (t, m) for t in RECORDS for m in ("IN", "K", "natural", "adversarial")
     ]
     assert set(table["dataset"]) == {"toy"}
     rows = table.set_index(["training", "metric"])
     for name, r in RECORDS.items():
-        for metric, part in results.METRICS.items():
+        for metric, part in tables.METRICS.items():
             per_image = 100 * np.array(r[part][metric], dtype=float)
             row = rows.loc[(name, metric)]
             assert row["mean"] == pytest.approx(per_image.mean())
@@ -261,7 +261,7 @@ def test_table_1_has_a_row_per_training_and_metric():
 
 
 def test_failed_images_count_as_1_in_the_mean_and_not_in_kept():
-    rows = results.table1(RECORDS, dataset="toy").set_index(["training", "metric"])
+    rows = tables.table1(RECORDS, dataset="toy").set_index(["training", "metric"])
     told = rows.loc[("natural", "IN")]
     assert told["mean"] == pytest.approx(58) and told["kept"] == pytest.approx(30) and told["failed"] == 2
     assert rows.loc[("natural", "K"), "kept"] == pytest.approx(15)
@@ -275,7 +275,7 @@ def test_failed_images_count_as_1_in_the_mean_and_not_in_kept():
 def test_the_interval_is_the_percentile_bootstrap():
     """NumPy's percentiles of 2000 means of draws with replacement."""
     per_image = 100 * np.array(RECORDS["natural"]["attribution"]["IN"])
-    row = results.table1(RECORDS, dataset="toy", seed=7).iloc[0]
+    row = tables.table1(RECORDS, dataset="toy", seed=7).iloc[0]
     drawn = torch.randint(5, (2000, 5), generator=torch.Generator().manual_seed(7)).numpy()
     low, high = np.percentile(per_image[drawn].mean(1), [2.5, 97.5])
     assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
@@ -284,7 +284,7 @@ def test_the_interval_is_the_percentile_bootstrap():
 
 
 def test_values_are_per_image_in_percent():
-    assert results.values({"art": RECORDS["art"]})["art"] == {
+    assert tables.values({"art": RECORDS["art"]})["art"] == {
         "IN": pytest.approx([90, 70, 80]),
         "K": pytest.approx([45, 35, 40]),
         "natural": [100, 0, 0, 100],
@@ -296,7 +296,7 @@ def test_values_are_per_image_in_percent():
 
 
 def printed(*values, decimals: int = 2) -> list[str]:
-    return results.tidy(pd.DataFrame({"v": list(values)}), decimals)["v"].tolist()
+    return tables.tidy(pd.DataFrame({"v": list(values)}), decimals)["v"].tolist()
 
 
 def test_the_last_bits_of_two_machines_print_alike():
@@ -315,7 +315,7 @@ def test_tidy_rounds_floats_and_leaves_the_rest():
             "flag": [True, False],
         }
     )
-    assert results.tidy(table).values.tolist() == [["a", "12.35", "8", "2", "True"], ["", "", "9", "", "False"]]
+    assert tables.tidy(table).values.tolist() == [["a", "12.35", "8", "2", "True"], ["", "", "9", "", "False"]]
     assert printed(1 / 3, 2.0, decimals=3) == ["0.333", "2.000"]
     assert table["mean"].tolist()[0] == 12.3456  # the table itself is as it was
 
@@ -324,14 +324,14 @@ def test_histories_and_summary_and_recipes():
     recipes = {"natural": RECIPE, "art": replace(RECIPE, training="art", augment="cifar10", lr=0.01)}
     for r in recipes.values():
         model(r)
-    table = results.histories(recipes, toy())
+    table = tables.histories(recipes, toy())
     assert list(table.index) == ["natural", "art"] and list(table) == ["loss", "attribution_loss", "accuracy"]
     last = results.training_record(recipes["art"], toy())["history"][-1]
     assert table.loc["art"].to_dict() == last and table.loc["natural", "attribution_loss"] == 0
-    told = results.summary([toy(), toy("test")])
+    told = tables.summary([toy(), toy("test")])
     assert told["split"].tolist() == ["train", "test"] and told["classes"].tolist() == [2, 2]
     assert told["fingerprint"][0] == toy().fingerprint[:12] and told["note"].tolist() == ["drawn"] * 2
-    fields = results.compare_recipes(recipes)
+    fields = tables.compare_recipes(recipes)
     assert fields.loc["eps"].tolist() == ["", "8/255"] and fields.loc["step_size"].tolist() == ["", "1.5/255"]
     assert fields.loc["lr"].tolist() == [0.05, 0.01] and fields.loc["weight"].tolist() == ["", 0.5]
     assert fields.loc["attack_cosine_eps"].tolist() == ["", 0.0] and fields.loc["augment"].tolist() == ["", "cifar10"]
@@ -355,25 +355,25 @@ def test_the_first_image_that_all_classify_correctly():
     images[:, 0, 0, 0] = torch.arange(5)
     images = ImageSet(images, torch.tensor([0, 1, 2, 0, 1]), ("a", "b", "c"))
     models = {"one": Says([1, 1, 2, 0, 0]), "two": Says([0, 0, 2, 0, 1])}
-    x, y = results.first_correct(models, images)
+    x, y = evaluation.first_correct(models, images)
     assert y.tolist() == [2] and x.shape == (1, 1, 2, 2) and x.dtype == torch.float64
     assert 255 * x[0, 0, 0, 0].item() == pytest.approx(2)
     with pytest.raises(ValueError, match="none of 5 images is classified correctly by all of one, two, three"):
-        results.first_correct(models | {"three": Says([1, 2, 0, 1, 2])}, images)
+        evaluation.first_correct(models | {"three": Says([1, 2, 0, 1, 2])}, images)
 
 
 def test_one_image():
     before, after = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]]), torch.tensor([[[4.0, 2.0], [3.0, 1.0]]])
     x = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
     found = Manipulated(x, before, after, torch.tensor([2 / 3]), torch.tensor([5]), torch.tensor([0]))
-    row = results.one_image({"art": Says([1, 0])}, {"art": found}, torch.tensor([1]), k=2).loc["art"]
+    row = tables.one_image({"art": Says([1, 0])}, {"art": found}, torch.tensor([1]), k=2).loc["art"]
     assert row["confidence after"] == pytest.approx(np.e / (np.e + 2))
     assert (row["status"], row["step kept"], row["IN"], row["K"]) == ("kept", 5, 0.5, pytest.approx(2 / 3))
 
 
 def test_run_names():
     def name(dataset):
-        return results.run_name("table1", dataset=dataset, protocol="paper", seed=3)
+        return tables.run_name("table1", dataset=dataset, protocol="paper", seed=3)
 
     assert name("cifar10") == "table1-cifar10-paper-seed3"
     for folder in ("folder:some/where/flowers", "folder:some/where/flowers/", "folder:flowers", "folder:flowers/."):
@@ -399,25 +399,25 @@ def reference(folders, monkeypatch):
 def test_a_recorded_run_is_read_or_there_is_none(reference):
     assert results.reference("table1-toy-paper-seed0") is None
     assert results.recorded_figure("table1-toy-paper-seed0") is None
-    table = results.table1(RECORDS, dataset="toy")
+    table = tables.table1(RECORDS, dataset="toy")
     table.to_csv(reference / "table1-toy-paper-seed0.csv", index=False)
     pd.testing.assert_frame_equal(results.reference("table1-toy-paper-seed0"), table)
 
 
 def test_the_overview_holds_recorded_runs_of_the_papers_protocol_and_blanks(reference):
-    assert len(results.overview("table1")) == 16 and "reference" not in results.overview("table1")
+    assert len(tables.overview("table1")) == 16 and "reference" not in tables.overview("table1")
     for protocol, better in (("paper", 0.0), ("authors", 30.0)):
-        table = results.table1(RECORDS, dataset="svhn").assign(mean=lambda t, b=better: t["mean"] + b)
+        table = tables.table1(RECORDS, dataset="svhn").assign(mean=lambda t, b=better: t["mean"] + b)
         table.to_csv(reference / f"table1-svhn-{protocol}-seed0.csv", index=False)
     table.to_csv(reference / "table1-svhn-paper-seed0-claims.csv", index=False)
-    told = results.overview("table1")
+    told = tables.overview("table1")
     assert told.loc[("svhn", "natural"), ("reference", "IN")] == pytest.approx(58)
     assert told.loc[("svhn", "natural"), ("paper", "IN")] == 60.43
     assert told["reference"].loc["cifar10"].isna().all(axis=None)
 
 
 def test_a_table_is_saved_with_its_provenance(folders):
-    table = results.table1(RECORDS, dataset="toy")
+    table = tables.table1(RECORDS, dataset="toy")
     options = dict(preset="smoke", notebook="01_table1")
     path = results.save_table(table, "table1-toy", provenance={"b": [1.5], "a": {"seed": 0}}, **options)
     assert path == folders / "figures" / "smoke" / "01_table1" / "table1-toy.csv"

@@ -195,7 +195,7 @@ def main() -> None:
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
     table = pd.DataFrame(network_rows(a.arch, a.batch, a.points, a.repeats) + metric_rows(a.repeats))
-    print(results.tidy(table).to_string(index=False))
+    print(tables.tidy(table).to_string(index=False))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     about = vars(a) | {"machine": results.machine("cpu"), "peak_memory_mib": round(peak)}
     path = FIGURES / "bench" / "bench.json"
