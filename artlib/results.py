@@ -113,9 +113,7 @@ def model(recipe: Recipe, images: ImageSet, *, device: torch.device | str = "cpu
             try:
                 net.load_state_dict(tensors)
             except RuntimeError:
-                raise ValueError(
-                    f"{path} holds other weights than {recipe.arch}; delete it and run again"
-                ) from None
+                raise ValueError(f"{path} holds other weights than {recipe.arch}; delete it and run again") from None
             return net.to(device).eval()
         checkpoint = path.with_suffix(".checkpoint")
         net, record = training.fit(recipe, images, device=device, checkpoint=checkpoint, progress=progress)

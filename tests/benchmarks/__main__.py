@@ -20,7 +20,7 @@ import scipy.stats
 import torch
 from torch import nn
 
-from artlib import attacks, attribution_attacks, attributions, metrics, models, objectives, results
+from artlib import attacks, attribution_attacks, attributions, metrics, models, objectives, results, tables
 from artlib.paths import FIGURES
 
 ART = objectives.ArtSettings()
