@@ -95,7 +95,7 @@ def manipulate(model: nn.Module, images: ImageSet, e: Evaluation, *, progress: b
     x, y = images.images.to(dtype) / 255, images.labels
     if e.k > x[0, 0].numel():
         raise ValueError(f"k is {e.k}; images of {x.shape[2]}x{x.shape[3]} have {x[0, 0].numel()} pixels: lower k")
-    attribution = partial(integrated_gradients, steps=e.ig_steps, rule=e.ig_rule)
+    attribution = partial(integrated_gradients, steps=e.ig_steps, rule=e.ig_rule, rows=e.rows)
     surrogate = partial(integrated_gradients, steps=e.attack_ig_steps, rule=e.ig_rule, hold_factor=e.hold_factor)
     with tqdm(total=len(y), desc="attacking explanations", unit="image", disable=not progress, file=sys.stdout) as bar:
         found = ifia(

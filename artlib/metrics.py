@@ -228,11 +228,3 @@ def bootstrap_interval(
     means = bootstrap_means(values, samples, generator=generator)
     low, high = means.quantile(means.new_tensor([(1 - level) / 2, (1 + level) / 2])).tolist()
     return low, high
-
-
-def accuracy(predictions: Tensor, y: Tensor) -> float:
-    """Share, in [0, 1], of predictions equal to y (N,); predictions are classes (N,) or logits (N, classes)."""
-    classes = predictions.argmax(1) if predictions.ndim == 2 else predictions
-    if classes.shape != y.shape or y.ndim != 1 or len(y) == 0:
-        raise ValueError(f"predictions (N,) or (N, classes) must fit y (N,), got {classes.shape}, {y.shape}")
-    return (classes == y).double().mean().item()

@@ -185,8 +185,9 @@ def smooth(model: nn.Module, beta: float, *, threshold: float | None = None) -> 
     """Replace every ReLU and leaky ReLU of `model` by softplus_beta inside a `with` block (ART, section 3.2).
 
     Weights are shared, the model itself is changed and its ReLUs are put back on exit, also after an error.
-    In-place ReLUs are handled. Raises ValueError when there is nothing to replace: a ReLU called as a function
-    (`F.relu`) is invisible from outside, and the surrogate would silently be the network itself.
+    In-place ReLUs are handled; of nested blocks the inner beta counts. Raises ValueError when there is nothing to
+    replace: a ReLU called as a function (`F.relu`) is invisible from outside, and the surrogate would silently be the
+    network itself.
     """
     if not beta > 0:
         raise ValueError(f"beta is {beta}; the softplus sharpness must be positive (the paper uses 50)")
@@ -194,7 +195,7 @@ def smooth(model: nn.Module, beta: float, *, threshold: float | None = None) -> 
         (parent, name, child)
         for parent in model.modules()
         for name, child in parent._modules.items()
-        if isinstance(child, nn.ReLU | nn.LeakyReLU)
+        if isinstance(child, nn.ReLU | nn.LeakyReLU) or getattr(child, "surrogate", False)
     ]
     if not found and not any(isinstance(m, Softplus | nn.Softplus) for m in model.modules()):
         raise ValueError(
@@ -202,8 +203,9 @@ def smooth(model: nn.Module, beta: float, *, threshold: float | None = None) -> 
         )
     try:
         for parent, name, child in found:
-            slope = getattr(child, "negative_slope", 0.0)
+            slope = getattr(child, "slope", getattr(child, "negative_slope", 0.0))
             parent._modules[name] = Softplus(beta, threshold=threshold, slope=slope)
+            parent._modules[name].surrogate = True  # unlike a softplus that is the network's own
         yield model
     finally:
         for parent, name, child in found:

@@ -96,6 +96,8 @@ def evaluation(preset: str, *, dataset: str, protocol: str = "paper", seed: int 
     """The evaluation at a preset; k follows the area where the preset shrinks the images."""
     check(preset, protocol=protocol, dataset=dataset, seed=seed)
     changes = EVALUATION[preset] | dict(seed=seed)
+    if preset in CPU_PRESETS:
+        changes |= dict(rows=64)  # activations that fit a CPU's cache: a quarter faster than 400
     if preset == "quick" and dataset in QUICK_SIZE:
         changes |= dict(k=250, images=40)  # 1000 of 128 x 128 pixels
     return paper_evaluation(dataset, protocol=protocol, **changes)

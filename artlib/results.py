@@ -125,7 +125,9 @@ def model(recipe: Recipe, images: ImageSet, *, device: torch.device | str = "cpu
 
 
 def _check_images(recipe: Recipe, images: ImageSet) -> None:
-    named = recipe.dataset if not recipe.dataset.startswith("folder:") else images.name
+    named = recipe.dataset
+    if named.startswith("folder:"):  # an image set bears the folder's name alone
+        named = f"folder:{Path(named.removeprefix('folder:')).expanduser().resolve().name}"
     size, limit = images.images.shape[2], recipe.limit or len(images)
     if images.name != named or recipe.size not in (None, size) or len(images) > limit:
         raise ValueError(

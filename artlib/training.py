@@ -135,8 +135,8 @@ def paper_recipe(dataset: str, training: str, *, protocol: str = "paper", **chan
     sets its switches are laid over that data set's own schedule. Raises ValueError for unknown names.
     """
     values, art = dict(PAPER_TRAINING.get(dataset, {})), objectives.art_settings(protocol)
-    # ART has no constants for other radii (MNIST, Fashion-MNIST): its step keeps its share of the radius.
-    scale = values["eps"] / Recipe.eps if dataset in ("mnist", "fashion_mnist") else 1
+    # Where ART or its code has no step for a radius, its step keeps its share of it; CUB's is printed: 1.5/255 in B.1.
+    scale = 1 if (dataset, protocol) == ("cub200", "paper") else values.get("eps", Recipe.eps) / Recipe.eps
     values["art"] = replace(art, step_size=art.step_size * scale)
     if protocol == "authors":
         schedule = ("batch_size", "epochs", "milestones", "augment")
@@ -301,7 +301,9 @@ def fit(
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint, key=key)
     per_epoch = _steps_per_epoch(recipe, images)
-    bar = tqdm(total=recipe.epochs * per_epoch, initial=state.step, disable=not progress, file=sys.stdout)
+    bar = tqdm(
+        total=recipe.epochs * per_epoch, initial=state.step, disable=not progress, file=sys.stdout, mininterval=1
+    )
     bar.set_description(f"{recipe.label} on {recipe.dataset}")
     started = saved = time.monotonic()
     earlier = state.seconds
@@ -312,7 +314,7 @@ def fit(
             state.step, state.seconds = step + 1, earlier + now - started
             if bar.update() and state.totals[3] > 0:
                 loss, _, correct, n = state.totals.tolist()
-                bar.set_postfix(loss=f"{loss / n:.3f}", accuracy=f"{correct / n:.1%}")
+                bar.set_postfix(loss=f"{loss / n:.3f}", accuracy=f"{correct / n:.1%}", refresh=False)
             epoch_ends = state.step % per_epoch == 0
             if epoch_ends:
                 loss, attr, correct, n = state.totals.tolist()

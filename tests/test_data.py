@@ -535,6 +535,14 @@ def test_own_folder_with_given_split(tmp_path):
         load(f"folder:{tmp_path}", "test")
 
 
+def test_own_folder_of_one_class_is_refused(tmp_path):
+    for i in range(20):
+        put(tmp_path / "roses" / f"{i}.png", encoded((i, 2, 3)))
+    for split in ("train", "test"):
+        with pytest.raises(ValueError, match="holds 1 class; a classifier needs at least 2 folders of images"):
+            load(f"folder:{tmp_path}", split)
+
+
 def test_own_folder_is_split_stably(tmp_path):
     for i in range(100):
         put(tmp_path / f"{'ab'[i % 2]}/{i}.png", encoded((i, 0, 0)))
@@ -656,6 +664,7 @@ def test_truncated_idx_and_image_name_the_file(tmp_path):
     with pytest.raises(ValueError, match="t10k-images-idx3-ubyte.gz is not a whole idx file"):
         load("mnist", "test", root=tmp_path)
     whole = encoded((1, 2, 3), "JPEG", (64, 64))
+    put(tmp_path / "own" / "train" / "b" / "whole.jpg", whole)
     put(tmp_path / "own" / "train" / "a" / "broken.jpg", whole[: len(whole) - 40])
     with pytest.raises(ValueError, match=r"broken.jpg is damaged"):
         load(f"folder:{tmp_path / 'own'}", "train")

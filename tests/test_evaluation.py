@@ -1,7 +1,7 @@
 """One model is judged as Table 1 does it: on networks whose robustness is known, and against SciPy and plain loops."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -263,9 +263,51 @@ def test_a_seed_gives_one_record_and_it_is_plain_data():
 
 def test_batches_do_not_change_the_maps():
     images = pictures().subset([1, 2, 3, 4])
-    one, all_ = (quiet(manipulate, network(), images, replace(QUICK, batch_size=b)) for b in (1, 50))
+    one, all_ = (quiet(manipulate, network(), images, replace(QUICK, rows=rows)) for rows in (4, 200))
     torch.testing.assert_close(one.x_adv, all_.x_adv, rtol=0, atol=1e-12)
     assert one.kept_step.tolist() == all_.kept_step.tolist()
+
+
+@pytest.mark.parametrize(("rows", "points", "batch"), [(400, 8, 50), (400, 100, 4), (9, 4, 2), (3, 4, 1)])
+def test_as_many_images_are_attacked_together_as_rows_allow(rows, points, batch, monkeypatch):
+    attacked = []
+
+    def spy(*args, batch_size, **options):
+        attacked.append(batch_size)
+        return ifia(*args, batch_size=batch_size, **options)
+
+    ifia = evaluation.ifia
+    monkeypatch.setattr(evaluation, "ifia", spy)
+    e = replace(QUICK, rows=rows, attack_ig_steps=points, steps=1)
+    quiet(manipulate, network(), pictures().subset([1, 2]), e)
+    assert attacked == [batch]
+
+
+# ------------------------------------------------------------------ one image for several models
+
+
+class Says(nn.Module):
+    """Predicts the class given for each image, told apart by its first pixel."""
+
+    def __init__(self, answers: list[int]):
+        super().__init__()
+        self.answers = nn.Parameter(torch.tensor(answers).double())
+
+    def forward(self, x):
+        index = (255 * x[:, 0, 0, 0]).round().long()
+        return F.one_hot(self.answers.detach()[index].long(), 3).double()
+
+
+def test_the_first_image_that_all_classify_correctly():
+    images = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
+    images[:, 0, 0, 0] = torch.arange(5)
+    images = ImageSet(images, torch.tensor([0, 1, 2, 0, 1]), ("a", "b", "c"), name="five", split="test")
+    models = {"one": Says([1, 1, 2, 0, 1]), "two": Says([0, 0, 2, 0, 1])}
+    one = evaluation.first_correct(models, images)  # 3 and 4 would do as well
+    assert isinstance(one, ImageSet) and (one.name, one.split, one.classes) == ("five", "test", images.classes)
+    assert one.labels.tolist() == [2] and torch.equal(one.images, images.images[2:3])
+    with pytest.raises(ValueError, match="none of 5 images is classified correctly by all of one, two, three"):
+        evaluation.first_correct(models | {"three": Says([1, 2, 0, 1, 2])}, images)
 
 
 # ------------------------------------------------------------------ errors

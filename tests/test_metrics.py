@@ -320,12 +320,6 @@ def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
     assert 0.84 < covered < 0.95
 
 
-def test_accuracy():
-    y = torch.tensor([0, 1, 2, 2])
-    assert metrics.accuracy(torch.tensor([0, 1, 1, 2]), y) == 0.75
-    assert metrics.accuracy(torch.eye(3)[[0, 1, 1, 0]], y) == 0.5
-
-
 # ---- bad input
 
 
@@ -374,10 +368,3 @@ def test_bad_values_are_refused():
     for settings_ in ({"level": 1.0}, {"level": 95}, {"samples": 0}):
         with pytest.raises(ValueError, match="level must lie in"):
             metrics.bootstrap_interval(torch.ones(3), generator=g, **settings_)
-    for predictions, y in (
-        (torch.ones(3), torch.ones(4)),
-        (torch.ones(0), torch.ones(0)),
-        (torch.ones(2, 2, 2), torch.ones(2)),
-    ):
-        with pytest.raises(ValueError, match="must fit y"):
-            metrics.accuracy(predictions, y)

@@ -158,6 +158,13 @@ def test_nested_smooth_takes_the_inner_beta_and_puts_the_outer_back():
         with smooth(net, 1.0):
             torch.testing.assert_close(net(x), Softplus(1.0, slope=0.1)(x))
         torch.testing.assert_close(net(x), outer)
+    assert isinstance(net[0], nn.LeakyReLU)
+
+
+def test_smooth_leaves_a_softplus_of_the_networks_own():
+    net, x = nn.Sequential(nn.ReLU(), Softplus(3.0)), torch.tensor([0.3], dtype=F64)
+    with smooth(net, 5.0), smooth(net, 1.0):
+        torch.testing.assert_close(net(x), Softplus(3.0)(Softplus(1.0)(x)))
 
 
 def test_what_the_convolution_cannot_do_is_refused():
@@ -274,7 +281,8 @@ def test_frozen_restores_flags_and_mixed_modes_also_after_an_exception():
         (torch.full((2, 3, 8, 8), 255.0), torch.zeros(2, dtype=torch.int64), "divide by 255"),
         (torch.full((2, 3, 8, 8), -0.5), torch.zeros(2, dtype=torch.int64), "-0.5"),
         (torch.full((2, 3, 8, 8), math.nan), torch.zeros(2, dtype=torch.int64), "nan"),
-        (torch.zeros(2, 3, 8, 8), torch.zeros(2), "labels are integers"),
+        (torch.zeros(2, 3, 8, 8), torch.zeros(2), "y is torch.float32 .*labels are int64"),
+        (torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int32), "y is torch.int32 .*labels are int64"),
         (torch.zeros(2, 3, 8, 8), torch.zeros(3, dtype=torch.int64), r"\(2,\)"),
         (torch.zeros(2, 3, 8, 8), torch.tensor([0, 4]), "from 0 to 4; the model has classes 0 to 3"),
         (torch.zeros(2, 3, 8, 8), torch.tensor([-1, 3]), "from -1 to 3"),

@@ -101,9 +101,9 @@ def other_digit(text: str) -> str:
 
 
 def cell_with(notebook, words: str) -> tuple[int, dict]:
-    """Place among the code cells, and the one output, of the first cell whose source holds these words."""
+    """Place among the code cells, and the one displayed value, of the first cell whose source holds these words."""
     index, cell = next((i, c) for i, c in enumerate(code_cells(notebook)) if words in c.source)
-    (output,) = cell.outputs
+    (output,) = [output for output in cell.outputs if output.output_type == "execute_result"]
     return index, output.data
 
 

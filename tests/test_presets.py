@@ -81,7 +81,7 @@ def test_every_combination_is_valid(preset, dataset, protocol):
     assert isinstance(e, Evaluation) and e.seed == 5
     assert 1 <= e.k < side(preset, dataset) ** 2 / 4
     assert e.eps == recipes["pgd"].eps  # trained and judged in one ball
-    assert e.steps * e.step_size >= 3 / 255 and e.pgd_steps * e.pgd_step_size >= min(e.eps, 6 / 255)
+    assert e.steps * e.step_size >= 3 / 255 and e.pgd_steps * e.pgd_step_size >= min(0.75 * e.eps, 6 / 255)
 
 
 def test_every_architecture_can_be_built():

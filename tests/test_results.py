@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -9,7 +10,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import test_project
@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from artlib import evaluation, results, training
-from artlib.attribution_attacks import Manipulated
 from artlib.data import ImageSet
 from artlib.evaluation import Evaluation
+from artlib.paths import ROOT, slug
 from artlib.training import Recipe
 
 RECIPE = Recipe(dataset="toy", arch="wrn-10-1", epochs=2, batch_size=8, lr=0.05, milestones=(), dtype="float64")
@@ -39,6 +39,7 @@ def toy(split: str = "train") -> ImageSet:
 def folders(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "MODELS", tmp_path / "models")
     monkeypatch.setattr(results, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(results, "REFERENCE", tmp_path / "reference")
     return tmp_path
 
 
@@ -91,15 +92,59 @@ def test_another_seed_or_other_images_are_another_model():
 
 def test_the_name_of_a_folder_data_set_is_one_file_name():
     path = results.model_path(replace(RECIPE, dataset="folder:some/where/flowers"), toy())
-    assert path.parent == results.MODELS and path.name.startswith("folder_some_where_flowers-natural-")
+    assert path.parent == results.MODELS
+    assert re.match(r"folder-flowers-[0-9a-f]{6}-natural-wrn-10-1-seed0-", path.name)
+
+
+def test_a_slug_is_one_for_each_folder_and_safe_in_a_file_name():
+    assert slug("fashion_mnist") == "fashion_mnist"
+    spelled = (
+        "some/where/flowers",
+        "some/where/flowers/",
+        "some/../some/where/flowers",
+        Path("some/where/flowers").resolve(),
+    )
+    assert len({slug(f"folder:{path}") for path in spelled}) == 1
+    assert slug("folder:~/flowers") == slug(f"folder:{Path.home() / 'flowers'}")
+    others = {slug(f"folder:{path}") for path in ("flowers", "some/flowers", "a b/ä:*", "a b/ö:*", ".", "/", "x" * 200)}
+    assert len(others) == 7
+    assert all(re.fullmatch(r"folder-[A-Za-z0-9._-]{0,40}-[0-9a-f]{6}", name) for name in others)
+
+
+@pytest.mark.parametrize(
+    ("changes", "images"),
+    [
+        (dict(dataset="cifar10"), "16 of toy, size 8"),
+        (dict(dataset="folder:some/where/flowers"), "16 of toy, size 8"),
+        (dict(size=28), "16 of toy, size 8"),
+        (dict(limit=15), "16 of toy, size 8"),
+    ],
+    ids=str,
+)
+def test_images_that_do_not_fit_the_recipe_are_refused_before_training(changes, images, folders, monkeypatch):
+    trainings = counted(monkeypatch, training, "fit")
+    recipe = replace(RECIPE, **changes)
+    for command in (model, judged):
+        with pytest.raises(ValueError, match=f"the recipe is for {recipe.dataset}, size .*; these are {images}: load"):
+            command(recipe)
+    assert not trainings and not (folders / "models").exists()
+
+
+@pytest.mark.parametrize(
+    "changes", [dict(size=8, limit=16), dict(limit=100), dict(dataset="folder:some/where/flowers")]
+)
+def test_images_that_fit_the_recipe_are_taken(changes):
+    name = "folder:flowers" if "dataset" in changes else "toy"
+    recipe = replace(RECIPE, epochs=1, **changes)
+    assert not results.model(recipe, replace(toy(), name=name), progress=False).training
 
 
 def test_a_training_that_was_stopped_is_taken_up(folders, monkeypatch):
     whole = training.fit(RECIPE, toy(), progress=False)[0]
     save = training.State.save
 
-    def save_and_stop(state, path):
-        save(state, path)
+    def save_and_stop(state, path, *, key):
+        save(state, path, key=key)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -127,6 +172,22 @@ def test_a_damaged_model_is_named():
     with pytest.raises(ValueError, match=r"\.safetensors is damaged \(.*\); delete it and run again") as error:
         model()
     assert str(path) in str(error.value)
+
+
+def test_weights_of_another_architecture_are_named(monkeypatch):
+    model()
+    other = replace(RECIPE, arch="rar-resnet-1")
+    path = results.model_path(other, toy())
+    shutil.copy(results.model_path(RECIPE, toy()), path)
+    trainings = counted(monkeypatch, training, "fit")
+    with pytest.raises(ValueError, match="holds other weights than rar-resnet-1; delete it and run again") as error:
+        model(other)
+    assert str(path) in str(error.value) and not trainings
+
+
+def test_a_model_that_was_not_trained_has_no_record():
+    with pytest.raises(FileNotFoundError, match=results.model_path(RECIPE, toy()).name):
+        results.training_record(RECIPE, toy())
 
 
 def test_a_models_folder_that_cannot_be_written_is_found_before_training(folders, monkeypatch):
@@ -172,10 +233,11 @@ def test_two_processes_train_one_model(folders):
     both = [subprocess.Popen([sys.executable, "-c", code, name], **options) for name in "ab"]
     found = [child.communicate(timeout=120) for child in both]
     assert [child.returncode for child in both] == [0, 0], found
-    words = [out.split() for out, _ in found]
-    assert sorted(len(w) for w in words) == [1, 2]  # one trained, one did not
-    assert words[0][-1] == words[1][-1]
-    assert len(list((folders / "models").glob("*.safetensors"))) == 1
+    (path,) = (folders / "models").glob("*.safetensors")
+    first, second = (out.splitlines() for out, _ in found)
+    said = {first[0], second[0]}
+    assert said == {"trained", f"waiting for another process that makes {path.name}"}
+    assert first[1:] == second[1:] and len(first) == 2  # the sum of the weights
 
 
 # ------------------------------------------------------------------ evaluations
@@ -228,204 +290,40 @@ def test_a_record_is_read_from_its_file_and_nothing_else_is_left(folders):
     assert judged() == {"read": 1}
 
 
-# ------------------------------------------------------------------ table 1
-
-
-def record(attribution: list[float], accuracy: list[int], failed: tuple[int, ...] = ()) -> dict:
-    status = ["no label-preserving step" if i in failed else "kept" for i in range(len(attribution))]
-    maps = {"IN": attribution, "K": [v / 2 for v in attribution], "status": status}
-    return {"attribution": maps, "accuracy": {"natural": accuracy, "adversarial": [0] * len(accuracy)}}
-
-
-RECORDS = {
-    "natural": record([0.2, 0.4, 1.0, 0.3, 1.0], [1, 1, 0, 1], failed=(2, 4)),
-    "art": record([0.9, 0.7, 0.8], [1, 0, 0, 1]),
-    "pgd": record([1.0, 1.0], [1, 1, 1, 1], failed=(0, 1)),
-}
-
-
-def test_table_1_has_a_row_per_training_and_metric():
-    table = tables.table1(RECORDS, dataset="toy")
-    assert list(zip(table["training"], table["metric"], strict=True)) == [
-        (t, m) for t in RECORDS for m in ("IN", "K", "natural", "adversarial")
-    ]
-    assert set(table["dataset"]) == {"toy"}
-    rows = table.set_index(["training", "metric"])
-    for name, r in RECORDS.items():
-        for metric, part in tables.METRICS.items():
-            per_image = 100 * np.array(r[part][metric], dtype=float)
-            row = rows.loc[(name, metric)]
-            assert row["mean"] == pytest.approx(per_image.mean())
-            assert row["images"] == len(per_image)
-            assert per_image.min() <= row["low"] <= row["mean"] <= row["high"] <= per_image.max()
-
-
-def test_failed_images_count_as_1_in_the_mean_and_not_in_kept():
-    rows = tables.table1(RECORDS, dataset="toy").set_index(["training", "metric"])
-    told = rows.loc[("natural", "IN")]
-    assert told["mean"] == pytest.approx(58) and told["kept"] == pytest.approx(30) and told["failed"] == 2
-    assert rows.loc[("natural", "K"), "kept"] == pytest.approx(15)
-    assert rows.loc[("art", "IN"), "kept"] == pytest.approx(80) and rows.loc[("art", "IN"), "failed"] == 0
-    nothing_left = rows.loc[("pgd", "IN")]
-    assert nothing_left["mean"] == 100 and np.isnan(nothing_left["kept"]) and nothing_left["failed"] == 2
-    accuracy = rows.xs("natural", level="metric")
-    assert accuracy[["kept", "failed"]].isna().all(axis=None)
-
-
-def test_the_interval_is_the_percentile_bootstrap():
-    """NumPy's percentiles of 2000 means of draws with replacement."""
-    per_image = 100 * np.array(RECORDS["natural"]["attribution"]["IN"])
-    row = tables.table1(RECORDS, dataset="toy", seed=7).iloc[0]
-    drawn = torch.randint(5, (2000, 5), generator=torch.Generator().manual_seed(7)).numpy()
-    low, high = np.percentile(per_image[drawn].mean(1), [2.5, 97.5])
-    assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
-    theory = 1.96 * per_image.std() / 5**0.5
-    assert (row["high"] - row["low"]) / 2 == pytest.approx(theory, rel=0.15)
-
-
-def test_values_are_per_image_in_percent():
-    assert tables.values({"art": RECORDS["art"]})["art"] == {
-        "IN": pytest.approx([90, 70, 80]),
-        "K": pytest.approx([45, 35, 40]),
-        "natural": [100, 0, 0, 100],
-        "adversarial": [0, 0, 0, 0],
-    }
-
-
-# ------------------------------------------------------------------ print
-
-
-def printed(*values, decimals: int = 2) -> list[str]:
-    return tables.tidy(pd.DataFrame({"v": list(values)}), decimals)["v"].tolist()
-
-
-def test_the_last_bits_of_two_machines_print_alike():
-    for value in (66.125, 0.005, 1.0, 0.0, 99.995, 12.34, -0.125):
-        for digits in (2, 3):
-            assert len(set(printed(value - 1e-12, value, value + 1e-12, decimals=digits))) == 1
-
-
-def test_tidy_rounds_floats_and_leaves_the_rest():
-    table = pd.DataFrame(
-        {
-            "text": ["a", None],
-            "mean": [12.3456, np.nan],
-            "images": [8, 9],
-            "failed": [2.0, np.nan],
-            "flag": [True, False],
-        }
-    )
-    assert tables.tidy(table).values.tolist() == [["a", "12.35", "8", "2", "True"], ["", "", "9", "", "False"]]
-    assert printed(1 / 3, 2.0, decimals=3) == ["0.333", "2.000"]
-    assert table["mean"].tolist()[0] == 12.3456  # the table itself is as it was
-
-
-def test_histories_and_summary_and_recipes():
-    recipes = {"natural": RECIPE, "art": replace(RECIPE, training="art", augment="cifar10", lr=0.01)}
-    for r in recipes.values():
-        model(r)
-    table = tables.histories(recipes, toy())
-    assert list(table.index) == ["natural", "art"] and list(table) == ["loss", "attribution_loss", "accuracy"]
-    last = results.training_record(recipes["art"], toy())["history"][-1]
-    assert table.loc["art"].to_dict() == last and table.loc["natural", "attribution_loss"] == 0
-    told = tables.summary([toy(), toy("test")])
-    assert told["split"].tolist() == ["train", "test"] and told["classes"].tolist() == [2, 2]
-    assert told["fingerprint"][0] == toy().fingerprint[:12] and told["note"].tolist() == ["drawn"] * 2
-    fields = tables.compare_recipes(recipes)
-    assert fields.loc["eps"].tolist() == ["", "8/255"] and fields.loc["step_size"].tolist() == ["", "1.5/255"]
-    assert fields.loc["lr"].tolist() == [0.05, 0.01] and fields.loc["weight"].tolist() == ["", 0.5]
-    assert fields.loc["attack_cosine_eps"].tolist() == ["", 0.0] and fields.loc["augment"].tolist() == ["", "cifar10"]
-    assert "pgd_steps" in fields.index and set(fields.loc["pgd_steps"]) == {""}
-
-
-class Says(nn.Module):
-    """Predicts the class given for each image, told apart by its first pixel."""
-
-    def __init__(self, answers: list[int]):
-        super().__init__()
-        self.answers = nn.Parameter(torch.tensor(answers).double())
-
-    def forward(self, x):
-        index = (255 * x[:, 0, 0, 0]).round().long()
-        return nn.functional.one_hot(self.answers.detach()[index].long(), 3).double()
-
-
-def test_the_first_image_that_all_classify_correctly():
-    images = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
-    images[:, 0, 0, 0] = torch.arange(5)
-    images = ImageSet(images, torch.tensor([0, 1, 2, 0, 1]), ("a", "b", "c"))
-    models = {"one": Says([1, 1, 2, 0, 0]), "two": Says([0, 0, 2, 0, 1])}
-    x, y = evaluation.first_correct(models, images)
-    assert y.tolist() == [2] and x.shape == (1, 1, 2, 2) and x.dtype == torch.float64
-    assert 255 * x[0, 0, 0, 0].item() == pytest.approx(2)
-    with pytest.raises(ValueError, match="none of 5 images is classified correctly by all of one, two, three"):
-        evaluation.first_correct(models | {"three": Says([1, 2, 0, 1, 2])}, images)
-
-
-def test_one_image():
-    before, after = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]]), torch.tensor([[[4.0, 2.0], [3.0, 1.0]]])
-    x = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
-    found = Manipulated(x, before, after, torch.tensor([2 / 3]), torch.tensor([5]), torch.tensor([0]))
-    row = tables.one_image({"art": Says([1, 0])}, {"art": found}, torch.tensor([1]), k=2).loc["art"]
-    assert row["confidence after"] == pytest.approx(np.e / (np.e + 2))
-    assert (row["status"], row["step kept"], row["IN"], row["K"]) == ("kept", 5, 0.5, pytest.approx(2 / 3))
-
-
-def test_run_names():
-    def name(dataset):
-        return tables.run_name("table1", dataset=dataset, protocol="paper", seed=3)
-
-    assert name("cifar10") == "table1-cifar10-paper-seed3"
-    for folder in ("folder:some/where/flowers", "folder:some/where/flowers/", "folder:flowers", "folder:flowers/."):
-        assert name(folder) == "table1-flowers-paper-seed3"
-    assert "/" not in name("folder:.") and "." not in name("folder:.")
-
-
-def test_a_seed_starts_a_generator():
-    assert torch.equal(torch.rand(3, generator=results.seeded(4)), torch.rand(3, generator=results.seeded(4)))
-
-
 # ------------------------------------------------------------------ files
 
 
-@pytest.fixture
-def reference(folders, monkeypatch):
-    """The folder of recorded runs of a project of its own."""
-    monkeypatch.setattr(results, "ROOT", folders)
-    (folders / "figures" / "reference").mkdir(parents=True)
-    return folders / "figures" / "reference"
+TABLE = pd.DataFrame({"training": ["natural", "art"], "mean": [1 / 3, 92.9], "images": [8, 8], "kept": [None, 0.5]})
 
 
-def test_a_recorded_run_is_read_or_there_is_none(reference):
+def test_a_recorded_run_is_read_or_there_is_none(folders):
     assert results.reference("table1-toy-paper-seed0") is None
-    assert results.recorded_figure("table1-toy-paper-seed0") is None
-    table = tables.table1(RECORDS, dataset="toy")
-    table.to_csv(reference / "table1-toy-paper-seed0.csv", index=False)
-    pd.testing.assert_frame_equal(results.reference("table1-toy-paper-seed0"), table)
+    (folders / "reference").mkdir()
+    TABLE.to_csv(folders / "reference" / "table1-toy-paper-seed0.csv", index=False)
+    pd.testing.assert_frame_equal(results.reference("table1-toy-paper-seed0"), TABLE)
 
 
-def test_the_overview_holds_recorded_runs_of_the_papers_protocol_and_blanks(reference):
-    assert len(tables.overview("table1")) == 16 and "reference" not in tables.overview("table1")
-    for protocol, better in (("paper", 0.0), ("authors", 30.0)):
-        table = tables.table1(RECORDS, dataset="svhn").assign(mean=lambda t, b=better: t["mean"] + b)
-        table.to_csv(reference / f"table1-svhn-{protocol}-seed0.csv", index=False)
-    table.to_csv(reference / "table1-svhn-paper-seed0-claims.csv", index=False)
-    told = tables.overview("table1")
-    assert told.loc[("svhn", "natural"), ("reference", "IN")] == pytest.approx(58)
-    assert told.loc[("svhn", "natural"), ("paper", "IN")] == 60.43
-    assert told["reference"].loc["cifar10"].isna().all(axis=None)
+def test_the_origin_of_a_recorded_run():
+    """Preset, the note on the training data or its name, 7 digits of the commit."""
+    assert results.reference_origin("run") == "none recorded"
+    train = {"name": "cifar10", "note": "1,000 of 50,000 images"}
+    about = {"preset": "cpu", "data": [train, {"name": "x", "note": "y"}], "machine": {"commit": "0123456789" * 4}}
+    results.write_text(results.REFERENCE / "run.json", json.dumps(about))
+    assert results.reference_origin("run") == "cpu preset, 1,000 of 50,000 images, commit 0123456"
+    about["data"][0]["note"] = ""
+    results.write_text(results.REFERENCE / "run.json", json.dumps(about))
+    assert results.reference_origin("run") == "cpu preset, cifar10, commit 0123456"
 
 
 def test_a_table_is_saved_with_its_provenance(folders):
-    table = tables.table1(RECORDS, dataset="toy")
     options = dict(preset="smoke", notebook="01_table1")
-    path = results.save_table(table, "table1-toy", provenance={"b": [1.5], "a": {"seed": 0}}, **options)
+    path = results.save_table(TABLE, "table1-toy", provenance={"b": [1.5], "a": {"seed": 0}}, **options)
     assert path == folders / "figures" / "smoke" / "01_table1" / "table1-toy.csv"
     assert sorted(p.name for p in path.parent.iterdir()) == ["table1-toy.csv", "table1-toy.json"]
-    pd.testing.assert_frame_equal(pd.read_csv(path), table, rtol=0, atol=1e-6)
+    pd.testing.assert_frame_equal(pd.read_csv(path), TABLE, rtol=0, atol=1e-6)
     assert json.loads(path.with_suffix(".json").read_text()) == {"a": {"seed": 0}, "b": [1.5]}
     before = path.read_bytes()
-    results.save_table(table, "table1-toy", provenance={}, **options)
+    results.save_table(TABLE, "table1-toy", provenance={}, **options)
     assert path.read_bytes() == before
 
 
@@ -449,6 +347,8 @@ def test_provenance_says_where_a_table_comes_from():
     recipes = {"natural": RECIPE, "pgd": replace(RECIPE, training="pgd", pgd_steps=1, seed=4)}
     records = {name: judged(r) for name, r in recipes.items()}
     about = results.provenance("smoke", "paper", [toy(), toy("test")], QUICK, recipes, records, device="cpu")
+    results.write_text(results.REFERENCE / "run.json", json.dumps(about))
+    assert results.reference_origin("run") == f"smoke preset, drawn, commit {results.commit()[:7]}"
     about = json.loads(json.dumps(about))
     assert (about["preset"], about["protocol"]) == ("smoke", "paper")
     train, test = about["data"]
@@ -471,10 +371,28 @@ def test_provenance_says_where_a_table_comes_from():
     for m in machines:
         assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?|unknown", m["commit"])
         assert m["torch"] == torch.__version__ and m["python"] == ".".join(map(str, sys.version_info[:3]))
-        assert m["device"] == "CPU, 1 threads" and m["peak_memory_mib"] > 50
+        assert m["device"] == f"CPU {platform.machine()}" and m["threads"] == 1 and m["process_peak_memory_mib"] > 50
     assert all(t["seconds"] > 0 for part in ("trainings", "evaluations") for t in about[part].values())
 
 
 def test_outside_a_checkout_the_commit_is_unknown(folders, monkeypatch):
     monkeypatch.setattr(results, "ROOT", folders)
     assert results.commit.__wrapped__() == "unknown"
+
+
+def test_the_commit_of_a_project_around_an_installed_copy_is_not_ours(folders, monkeypatch):
+    around = ["git", "-C", str(folders), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (folders / "site-packages").mkdir()
+    subprocess.run(["git", "init", "-q", str(folders)], check=True)
+    subprocess.run([*around, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    monkeypatch.setattr(results, "ROOT", folders / "site-packages")
+    assert results.commit.__wrapped__() == "unknown"
+    monkeypatch.setattr(results, "ROOT", folders)
+    assert re.fullmatch(r"[0-9a-f]{40}", results.commit.__wrapped__())
+
+
+def test_commit_and_code_are_asked_for_at_import():
+    """Later the files may be others than those that run."""
+    code = "from artlib import results as r; print(r.commit.cache_info().currsize, r.code_digest.cache_info().currsize)"
+    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert child.stdout.split() == ["1", "1"]

@@ -163,6 +163,15 @@ def test_digits_take_the_attack_of_chen_et_al_and_keep_the_share_of_the_radius_t
         assert paper_recipe(dataset, "art").art.step_size / eps == pytest.approx(1.5 / 8)
 
 
+def test_cub_has_a_radius_of_its_own():
+    """ART, B.1: 2/255, PGD-7 of 0.5/255, ART's step still 1.5/255; the code for CIFAR-10 keeps its share of it."""
+    r = paper_recipe("cub200", "pgd")
+    assert [255 * v for v in (r.eps, r.pgd_step_size, r.art.step_size)] == pytest.approx([2, 0.5, 1.5])
+    assert r.pgd_steps == 7
+    code = paper_recipe("cub200", "art", protocol="authors")
+    assert code.art.step_size / code.eps == pytest.approx(5 / 8)
+
+
 def test_the_authors_recipe():
     r = paper_recipe("cifar10", "art", protocol="authors")
     assert r.nesterov  # C-6
@@ -354,8 +363,8 @@ from test_training import RESUMED, toy
 
 save = training.State.save
 
-def save_and_die(state, path):
-    save(state, path)
+def save_and_die(state, path, *, key):
+    save(state, path, key=key)
     if state.step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -402,12 +411,22 @@ def test_a_finished_checkpoint_is_taken_as_it_is(tmp_path):
 
 def test_without_a_pause_the_state_is_saved_at_the_end_of_every_epoch(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(training.State, "save", lambda state, path: saved.append(state.step))
+    monkeypatch.setattr(training.State, "save", lambda state, path, key: saved.append(state.step))
     train(Recipe(**TINY), toy(), checkpoint=tmp_path / "a.checkpoint")
     assert saved == [3, 6]
     saved.clear()
     train(Recipe(**TINY), toy(), checkpoint=tmp_path / "a.checkpoint", checkpoint_seconds=0)
     assert saved == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_of_another_recipe_or_of_other_images_is_refused(tmp_path):
+    path, recipe = tmp_path / "a.checkpoint", Recipe(**TINY | dict(epochs=1))
+    train(recipe, toy(4), checkpoint=path)
+    whole = path.read_bytes()
+    for other, images in ((replace(recipe, seed=1), toy(4)), (replace(recipe, lr=0.1), toy(4)), (recipe, toy(6))):
+        with pytest.raises(ValueError, match=r"a\.checkpoint is the checkpoint of another training; delete it"):
+            train(other, images, checkpoint=path)
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
@@ -419,6 +438,11 @@ def test_a_damaged_checkpoint_is_named(damage, tmp_path):
     with pytest.raises(ValueError, match=r"a\.checkpoint is damaged \(.*\); delete it and run again") as error:
         train(Recipe(**TINY), toy(4), checkpoint=path)
     assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_not_called_damaged(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a\.safetensors"):
+        training.read_tensors(tmp_path / "a.safetensors")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
