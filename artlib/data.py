@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    @cached_property  # a model's path asks for it again and again, and CIFAR-10 has 150 MB to hash
     def fingerprint(self) -> str:
         """sha256 (hex) over shapes and bytes of images, labels, boxes and masks: same number, same data."""
         digest = hashlib.sha256()

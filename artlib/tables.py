@@ -21,7 +21,7 @@ METRICS = {
     "K": "attribution",
     "natural": "accuracy",
     "adversarial": "accuracy",
-}  # columns of Table 1, by part of a record
+}
 
 
 def summary(sets: Sequence[ImageSet]) -> "pd.DataFrame":
