@@ -156,11 +156,10 @@ def attribution_loss(model, x_adv, y, *, settings: ArtSettings, clean=None, nega
         return _triplet(model, x_adv, y, s, negative, loss=True)
 
 
-def art_attack(model, x, y, *, settings: ArtSettings, eps: float, negative=None, generator=None) -> Tensor:
-    """The inner maximisation of Eq. 6: x_adv in the l_inf ball of radius eps that raises L_attr (Algorithm 1)."""
-    s, ball = settings, Linf(eps)
+def art_attack(model, x, y, *, settings: ArtSettings, eps: float, start: Tensor, negative=None) -> Tensor:
+    """The inner maximisation of Eq. 6: from `start`, x_adv in the l_inf ball that raises L_attr (Algorithm 1)."""
+    s, mask = settings, None
     with frozen(model, training=s.train_mode):
-        start, mask = ball.random(x, generator=generator), None
         if s.attack_topk is not None:  # C-2, C-13: chosen once, at the start, by the ReLU network
             g = input_gradient(model, start, y)
             k = min(s.attack_topk, g[0].numel())
@@ -170,23 +169,22 @@ def art_attack(model, x, y, *, settings: ArtSettings, eps: float, negative=None,
                 lambda x_adv: _triplet(model, x_adv, y, s, negative, loss=False, mask=mask),
                 x,
                 start=start,
-                ball=ball,
+                ball=Linf(eps),
                 steps=s.attack_steps,
                 step_size=s.step_size,
             )
 
 
-def pgd_attack(model, x, y, *, eps: float, steps: int, step_size: float, train_mode: bool, generator=None) -> Tensor:
-    """The inner maximisation of PGD training (Madry et al. 2018): cross-entropy, l_inf ball, random start."""
+def pgd_attack(model, x, y, *, eps: float, start: Tensor, steps: int, step_size: float, train_mode: bool) -> Tensor:
+    """The inner maximisation of PGD training (Madry et al. 2018): from `start`, cross-entropy in the l_inf ball."""
     with frozen(model, training=train_mode):
         return ascend(
             lambda x_adv: F.cross_entropy(model(x_adv), y, reduction="none"),
             x,
+            start=start,
             ball=Linf(eps),
             steps=steps,
             step_size=step_size,
-            random_start=True,
-            generator=generator,
         )
 
 
@@ -196,13 +194,13 @@ def natural_step(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor
     return F.cross_entropy(logits, y), logits
 
 
-def art_step(model, x, y, *, settings: ArtSettings, eps: float, generator=None) -> tuple[Tensor, Tensor, Tensor]:
+def art_step(model, x, y, *, settings: ArtSettings, eps: float, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """L_ce(x_adv) + lambda L_attr(x_adv) (ART, Eq. 6), a scalar; L_attr alone; the ReLU logits of x_adv."""
     s, negative = settings, None
     if s.negative == "clean":
         with torch.no_grad(), frozen(model, training=s.train_mode):
             negative = runner_up(model(x), y)
-    x_adv = art_attack(model, x, y, settings=s, eps=eps, negative=negative, generator=generator)
+    x_adv = art_attack(model, x, y, settings=s, eps=eps, start=start, negative=negative)
     # Cross-entropy first: it moves the running statistics, which the graph of L_attr in eval mode then holds on to.
     ce, logits = natural_step(model, x_adv, y)
     model.train(s.train_mode)

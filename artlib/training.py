@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from artlib import models, objectives
+from artlib.attacks import Linf
 from artlib.data import AUGMENT, SETS, ImageSet, batches, mean_std
 from artlib.objectives import ArtSettings
 
@@ -195,19 +196,20 @@ def build_model(recipe: Recipe, images: ImageSet) -> nn.Module:
 
 def loss_of(recipe: Recipe, model: nn.Module, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """The training loss of one batch (a scalar with its graph), L_attr (0 where there is none) and the logits."""
-    noise = generator(recipe.seed, "attack", step)
+    if recipe.training != "natural":
+        start = Linf(recipe.eps).random(x, generator=generator(recipe.seed, "attack", step))
     if recipe.training == "art":
-        return objectives.art_step(model, x, y, settings=recipe.art, eps=recipe.eps, generator=noise)
+        return objectives.art_step(model, x, y, settings=recipe.art, eps=recipe.eps, start=start)
     if recipe.training == "pgd":
         x = objectives.pgd_attack(
             model,
             x,
             y,
             eps=recipe.eps,
+            start=start,
             steps=recipe.pgd_steps,
             step_size=recipe.pgd_step_size,
             train_mode=recipe.pgd_train_mode,
-            generator=noise,
         )
     loss, logits = objectives.natural_step(model, x, y)
     return loss, torch.zeros((), dtype=x.dtype, device=x.device), logits

@@ -129,6 +129,17 @@ def test_softplus_does_not_overflow(dtype):
     assert first.tolist() == [0, 0, 0.5, 1, 1] and second.tolist() == [0, 0, 0.25, 0, 0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("threshold", [None, 20.0])
+def test_softplus_makes_no_subnormal_numbers_on_which_cpus_are_slow(dtype, threshold):
+    tiny = torch.finfo(dtype).tiny
+    edge = -math.log(tiny)
+    x = torch.linspace(-1.1 * edge, 1.1 * edge, 1001, dtype=dtype) / 50
+    assert ((0 < (50 * x).sigmoid()) & ((50 * x).sigmoid() < tiny)).any()  # the sigmoid itself makes some
+    for v in value_and_two_derivatives(Softplus(50.0, threshold=threshold), x):
+        assert not ((0 < v.abs()) & (v.abs() < tiny)).any()
+
+
 def test_threshold_20_is_torchs_softplus_with_its_vanishing_second_derivative():
     x = torch.linspace(-1, 1, 400, dtype=F64)  # not 0.4 itself, where rounding decides
     ours = value_and_two_derivatives(Softplus(50.0, threshold=20.0), x)

@@ -43,6 +43,10 @@ def generator():
     return torch.Generator().manual_seed(5)
 
 
+def noisy(images, eps):
+    return attacks.Linf(eps).random(images, generator=generator())
+
+
 def same(a, b, tol=1e-10):
     torch.testing.assert_close(a, b, rtol=tol, atol=tol)
 
@@ -234,7 +238,7 @@ def test_a_gradient_of_zero_gives_neither_nan_nor_an_explosion(net, protocol):
 
 
 def by_algorithm_1(net, *, eps, steps, step_size):
-    z, rows = attacks.Linf(eps).random(x, generator=generator()), (y.tolist(), others(net))
+    z, rows = noisy(x, eps), (y.tolist(), others(net))
     for _ in range(steps):
         g = torch.func.grad(lambda v: per_image(eq5, net, v, *rows).sum())(z)
         z = torch.clamp(z + step_size * g.sign(), x - eps, x + eps).clamp(0, 1)
@@ -245,15 +249,31 @@ def by_algorithm_1(net, *, eps, steps, step_size):
 def test_art_attack_is_algorithm_1_from_the_same_noise(net, steps):
     settings = art_settings("paper", beta=BETA, attack_steps=steps, step_size=0.02)
     negative = torch.tensor(others(net))
-    found = art_attack(net, x, y, settings=settings, eps=0.05, negative=negative, generator=generator())
+    found = art_attack(
+        net,
+        x,
+        y,
+        settings=settings,
+        eps=0.05,
+        negative=negative,
+        start=noisy(x, 0.05),
+    )
     same(found, by_algorithm_1(net, eps=0.05, steps=steps, step_size=0.02))
 
 
 def test_art_attack_stays_in_the_ball_and_raises_the_loss(net):
     negative = torch.tensor(others(net))
     settings = art_settings("paper", beta=BETA, attack_steps=5, step_size=0.005)
-    found = art_attack(net, x, y, settings=settings, eps=0.03, negative=negative, generator=generator())
-    start = attacks.Linf(0.03).random(x, generator=generator())
+    found = art_attack(
+        net,
+        x,
+        y,
+        settings=settings,
+        eps=0.03,
+        negative=negative,
+        start=noisy(x, 0.03),
+    )
+    start = noisy(x, 0.03)
     assert (found - x).abs().max() <= 0.03 + 1e-12 and found.min() >= 0 and found.max() <= 1
     values = [art_loss(net, v, y, beta=BETA, negative=negative) for v in (found, start)]
     assert (values[0] > values[1] + 1e-4).all()
@@ -262,7 +282,7 @@ def test_art_attack_stays_in_the_ball_and_raises_the_loss(net):
 def masked(net, k, *, eps, steps, step_size, floor):
     """The code's attack (C-2, C-4, C-12 to C-15), one image at a time."""
     out = []
-    for image, z, label in zip(x, attacks.Linf(eps).random(x, generator=generator()), y.tolist(), strict=True):
+    for image, z, label in zip(x, noisy(x, eps), y.tolist(), strict=True):
         relu = jacobian(net, z)[label].abs().flatten().tolist()
         top = torch.zeros(len(relu), dtype=F64)
         top[sorted(range(len(relu)), key=lambda i: -relu[i])[:k]] = 1
@@ -287,14 +307,21 @@ def masked(net, k, *, eps, steps, step_size, floor):
 @pytest.mark.parametrize("floor", [1e-6, 9.0])
 def test_the_authors_attack_is_the_plain_loop(net, floor):
     changes = dict(beta=BETA, attack_topk=30, step_size=0.02, attack_cosine_eps=floor)
-    found = art_attack(net, x, y, settings=art_settings("authors", **changes), eps=0.05, generator=generator())
+    found = art_attack(
+        net,
+        x,
+        y,
+        settings=art_settings("authors", **changes),
+        eps=0.05,
+        start=noisy(x, 0.05),
+    )
     same(found, masked(net, 30, eps=0.05, steps=3, step_size=0.02, floor=3 * floor))  # 3 images: gradients of a mean
 
 
 def test_a_mask_of_every_value_changes_nothing_and_a_small_one_does(net):
     def run(k):
         settings = art_settings("paper", beta=BETA, attack_topk=k)
-        return art_attack(net, x, y, settings=settings, eps=0.05, generator=generator())
+        return art_attack(net, x, y, settings=settings, eps=0.05, start=noisy(x, 0.05))
 
     assert torch.equal(run(None), run(3 * 6 * 6)) and torch.equal(run(None), run(1000))
     assert not torch.equal(run(None), run(20))
@@ -303,7 +330,15 @@ def test_a_mask_of_every_value_changes_nothing_and_a_small_one_does(net):
 @pytest.mark.parametrize("steps", [0, 4])
 def test_the_inner_pgd_is_attacks_pgd_in_eval_mode(wrn, steps):
     images, options = torch.rand(3, 3, 8, 8, dtype=F64, generator=generator()), dict(steps=steps, step_size=0.01)
-    inner = objectives.pgd_attack(wrn, images, y, eps=0.03, train_mode=False, generator=generator(), **options)
+    inner = objectives.pgd_attack(
+        wrn,
+        images,
+        y,
+        eps=0.03,
+        train_mode=False,
+        start=noisy(images, 0.03),
+        **options,
+    )
     assert torch.equal(inner, attacks.pgd(wrn, images, y, ball=attacks.Linf(0.03), generator=generator(), **options))
     assert wrn.training
 
@@ -321,7 +356,7 @@ def test_natural_step(net):
 def test_art_step_is_equation_6(net):
     options = dict(eps=0.05, steps=3, step_size=0.02)
     settings = art_settings("paper", beta=BETA, weight=0.7, step_size=0.02)
-    loss, attr, logits = art_step(net, x, y, settings=settings, eps=0.05, generator=generator())
+    loss, attr, logits = art_step(net, x, y, settings=settings, eps=0.05, start=noisy(x, 0.05))
     adv = by_algorithm_1(net, **options)
     same(logits, net(adv))
     same(attr, per_image(eq5, net, adv, y.tolist(), others(net)).mean())
@@ -334,7 +369,7 @@ def test_art_step_is_equation_6(net):
 
 def test_the_authors_step_adds_the_mined_loss_of_the_pair(net):
     settings = art_settings("authors", beta=BETA, attack_topk=30)
-    loss, attr, _ = art_step(net, x, y, settings=settings, eps=0.05, generator=generator())
+    loss, attr, _ = art_step(net, x, y, settings=settings, eps=0.05, start=noisy(x, 0.05))
     adv = masked(net, 30, eps=0.05, steps=3, step_size=5 / 255, floor=3e-6)
     same(attr, per_image(mined, net, zip(x, adv, strict=True), y.tolist()).mean())
     same(loss, F.cross_entropy(net(adv), y) + 0.5 * attr)
@@ -363,7 +398,7 @@ def test_running_statistics_move_only_when_they_should(wrn, protocol, updates):
     images = torch.rand(3, 3, 8, 8, dtype=F64, generator=generator())
     before, seen = copy.deepcopy(wrn), watch(wrn)
     settings = art_settings(protocol, beta=BETA)
-    loss, attr, logits = art_step(wrn, images, y, settings=settings, eps=0.03, generator=generator())
+    loss, attr, logits = art_step(wrn, images, y, settings=settings, eps=0.03, start=noisy(images, 0.03))
     assert [(n, act) for training, n, act in seen if training] == updates
     counts = {b.item() for n, b in wrn.named_buffers() if n.endswith("tracked")}
     assert counts == {len(updates)} and wrn.training
@@ -372,7 +407,15 @@ def test_running_statistics_move_only_when_they_should(wrn, protocol, updates):
     if protocol == "paper":  # and they are exactly those of one pass over the attacked batch
         with torch.no_grad():
             negative = runner_up(copy.deepcopy(before).eval()(images), y)
-        adv = art_attack(before, images, y, settings=settings, eps=0.03, negative=negative, generator=generator())
+        adv = art_attack(
+            before,
+            images,
+            y,
+            settings=settings,
+            eps=0.03,
+            negative=negative,
+            start=noisy(images, 0.03),
+        )
         same(before.train()(adv), logits)
         for a, b in zip(before.buffers(), wrn.buffers(), strict=True):
             same(a, b)
@@ -382,7 +425,7 @@ def test_running_statistics_move_only_when_they_should(wrn, protocol, updates):
 @pytest.mark.parametrize(("train_mode", "updates"), [(False, 0), (True, 4)])
 def test_running_statistics_of_the_inner_pgd(wrn, train_mode, updates):
     images = torch.rand(3, 3, 8, 8, dtype=F64, generator=generator())
-    objectives.pgd_attack(wrn, images, y, eps=0.03, steps=4, step_size=0.01, train_mode=train_mode)
+    objectives.pgd_attack(wrn, images, y, eps=0.03, start=images, steps=4, step_size=0.01, train_mode=train_mode)
     assert {b.item() for n, b in wrn.named_buffers() if n.endswith("tracked")} == {updates}
     objectives.natural_step(wrn, images, y)
     assert {b.item() for n, b in wrn.named_buffers() if n.endswith("tracked")} == {updates + 1}
@@ -393,7 +436,16 @@ def test_the_same_generator_gives_the_same_step(wrn, protocol):
     images, results = torch.rand(3, 3, 8, 8, dtype=F64, generator=generator()), []
     for seed in (1, 1, 2):
         model, noise = copy.deepcopy(wrn), torch.Generator().manual_seed(seed)
-        results.append(art_step(model, images, y, settings=art_settings(protocol), eps=0.03, generator=noise)[0].item())
+        results.append(
+            art_step(
+                model,
+                images,
+                y,
+                settings=art_settings(protocol),
+                eps=0.03,
+                start=attacks.Linf(0.03).random(images, generator=noise),
+            )[0].item()
+        )
     assert results[0] == results[1] != results[2]
 
 

@@ -62,7 +62,7 @@ def art_step(model: nn.Module, x, y, softplus: type) -> None:
     """One ART training step, a = 3, with gradients of all weights."""
     ours, models.Softplus = models.Softplus, softplus
     try:
-        loss, _, _ = objectives.art_step(model, x, y, settings=ART, eps=8 / 255, generator=torch.Generator())
+        loss, _, _ = objectives.art_step(model, x, y, settings=ART, eps=8 / 255, start=x)
         torch.autograd.grad(loss, list(model.parameters()))
     finally:
         models.Softplus = ours
@@ -70,7 +70,7 @@ def art_step(model: nn.Module, x, y, softplus: type) -> None:
 
 def pgd_step(model: nn.Module, x, y) -> None:
     """One PGD-10 training step."""
-    attack = dict(eps=8 / 255, steps=10, step_size=2 / 255, train_mode=False, generator=torch.Generator())
+    attack = dict(eps=8 / 255, start=x, steps=10, step_size=2 / 255, train_mode=False)
     x_adv = objectives.pgd_attack(model, x, y, **attack)
     torch.autograd.grad(objectives.natural_step(model, x_adv, y)[0], list(model.parameters()))
 
