@@ -1,6 +1,7 @@
 """Robustness of model attributions: ART (Singh et al., ECCV 2020) and LENS (Kamath et al., AAAI 2024).
 
-The way of the data; a module imports only from its left, and `paths`, `metrics` and `paper` from everywhere:
+The way of the data; a module imports only from its left, and from everywhere `paths`, `metrics`, `paper` and
+`distributed`:
 
     blossoms -> data -> models -> attributions -> attacks -> attribution_attacks -> objectives -> training
                                                                                                      |
@@ -17,9 +18,11 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "paths",
     "metrics",
     "paper",
+    "distributed",
     "blossoms",
     "data",
     "models",
+    "compiled",
     "attributions",
     "attacks",
     "attribution_attacks",
@@ -28,6 +31,7 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "evaluation",
     "presets",
     "results",
+    "costs",
     "tables",
     "plots",
 )

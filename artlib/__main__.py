@@ -1,9 +1,12 @@
-"""Command line: `python -m artlib train --dataset blossoms --training art`, and `judge`, which also evaluates."""
+"""Command line: `python -m artlib train --dataset blossoms --training art`, and `judge`, which also evaluates.
+
+`torchrun --nproc-per-node N -m artlib ...` trains in N processes, one GPU each; rank 0 alone evaluates and prints.
+"""
 
 import argparse
 import sys
 
-from artlib import presets, results, tables
+from artlib import costs, distributed, presets, results, tables
 from artlib.training import TRAININGS, pick_device
 
 
@@ -19,11 +22,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     a = parser.parse_args(argv)
     try:
-        device = pick_device(a.device)
-        named = dict(dataset=a.dataset, protocol=a.protocol, seed=a.seed)
-        recipe = presets.recipe(a.preset, a.training, **named)
-        train = presets.images(a.preset, "train", dataset=a.dataset)
-        results.model(recipe, train, device=device)
+        with distributed.joined():
+            device = pick_device(a.device)
+            named = dict(dataset=a.dataset, protocol=a.protocol, seed=a.seed)
+            recipe = presets.recipe(a.preset, a.training, **named)
+            with distributed.first():  # the others find what it downloads
+                train = presets.images(a.preset, "train", dataset=a.dataset)
+            if distributed.world() == 1 and not results.model_path(recipe, train).exists():
+                work = dict(dataset=a.dataset, protocol=a.protocol, trainings=[a.training], judged=a.command == "judge")
+                print(costs.announcement(a.preset, device=device, **work), flush=True)
+            results.model(recipe, train, device=device)
+            leads = distributed.rank() == 0
+        if not leads:
+            return
         found = results.training_record(recipe, train)["history"][-1]
         if a.command == "judge":
             test = presets.images(a.preset, "test", dataset=a.dataset)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -59,8 +60,15 @@ class L2:
 Ball = Linf | L2
 
 
+def gradient_of(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """d sum(objective(x)) / d x, the shape of x, without a graph."""
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(objective(leaf).sum(), leaf)[0]
+
+
 def ascend(
-    objective: Callable[[Tensor], Tensor],
+    gradient: Callable[[Tensor], Tensor],
     x: Tensor,
     *,
     ball: Ball,
@@ -71,9 +79,9 @@ def ascend(
     generator: torch.Generator | None = None,
     visit: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    """x_adv <- project(x_adv + step_size * direction(grad objective(x_adv))), `steps` times (Madry et al. 2018).
+    """x_adv <- project(x_adv + step_size * direction(gradient(x_adv))), `steps` times (Madry et al. 2018).
 
-    `objective` maps images (N, C, H, W) to one value an image (N,), to be raised. The loop begins at `start`, at a
+    `gradient` maps images (N, C, H, W) to the gradient of what is to be raised. The loop begins at `start`, at a
     random point of the ball, or at x. `visit(step, x_adv)` sees the start (step 0) and every iterate. Returns the
     last iterate, detached.
     """
@@ -84,10 +92,7 @@ def ascend(
     for step in range(steps):
         if visit:
             visit(step, x_adv)
-        leaf = x_adv.detach().requires_grad_()
-        with torch.enable_grad():
-            (g,) = torch.autograd.grad(objective(leaf).sum(), leaf)
-        x_adv = ball.project(leaf.detach() + step_size * ball.direction(g), x)
+        x_adv = ball.project(x_adv + step_size * ball.direction(gradient(x_adv)), x)
     if visit:
         visit(steps, x_adv)
     return x_adv
@@ -120,11 +125,10 @@ def pgd(
     [0, 1]. Raises ValueError for images or labels out of range and for impossible attack settings.
     """
     check_attack(ball=ball, steps=steps, step_size=step_size)
+    check_batch(x, y, model)
     with frozen(model):
-        with torch.no_grad():
-            check_batch(x, y, model(x[:1]))
         return ascend(
-            lambda x_adv: F.cross_entropy(model(x_adv), y, reduction="none"),
+            partial(gradient_of, lambda x_adv: F.cross_entropy(model(x_adv), y, reduction="none")),
             x,
             ball=ball,
             steps=steps,

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from artlib import metrics
-from artlib.attacks import Ball, ascend, check_attack
+from artlib import compiled, metrics
+from artlib.attacks import Ball, ascend, check_attack, gradient_of
 from artlib.attributions import heatmap, integrated_gradients
-from artlib.models import check_batch, frozen, smooth
+from artlib.models import check_batch, checked, frozen, smooth
 
 KEPT, NO_STEP, MISCLASSIFIED = 0, 1, 2
 STATUS = ("kept", "no label-preserving step", "misclassified before")
@@ -57,6 +57,7 @@ def ifia(
     random_start: bool = False,
     generator: torch.Generator | None = None,
     batch_size: int = 50,
+    compile: bool | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Manipulated:
     """Iterative feature importance attack, top-k variant (Ghorbani et al. 2019; Chen et al. 2019; facts §2).
@@ -68,8 +69,9 @@ def ifia(
     x (N, C, H, W) in [0, 1]; y (N,); eps and `step_size` in pixel units. `attribution(model, x, y, create_graph=...)`
     makes the maps, `surrogate_attribution` (default the same) those that are attacked. `selection` "kendall" compares
     whole maps, "kendall-on-topk" maps that are 0 outside S_k(x) (C-21). `candidates` "after" are the iterates
-    1..steps, "before" 0..steps-1 (C-22). `progress(n)` is called with the number of images done.
-    Raises ValueError for bad images, labels, settings, names, and for k larger than the map.
+    1..steps, "before" 0..steps-1 (C-22). `progress(n)` is called with the number of images done. `compile` None means
+    torch's compiler where that pays. Raises ValueError for bad images, labels,
+    settings, names, and for k larger than the map.
     """
     check_attack(ball=ball, steps=steps, step_size=step_size)
     for name, value, allowed in (
@@ -79,23 +81,66 @@ def ifia(
     ):
         if value not in allowed:
             raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
-    check_batch(x, y)
+    check_batch(x, y, model)
     height, width = x.shape[2:]
     if not 1 <= k <= height * width:
         raise ValueError(f"k is {k}; a {height}x{width} map has 1 to {height * width} pixels to choose from")
     options = dict(k=k, ball=ball, steps=steps, step_size=step_size, attribution=attribution, beta=beta)
-    options |= dict(surrogate_attribution=surrogate_attribution or attribution, threshold=threshold)
+    surrogate_attribution = surrogate_attribution or attribution
+    options |= dict(surrogate_attribution=surrogate_attribution, threshold=threshold)
     options |= dict(selection=selection, candidates=candidates, random_start=random_start, generator=generator)
     parts = []
     with frozen(model):
-        for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            parts.append(_ifia_batch(model, xb, yb, **options))
-            if progress:
-                progress(len(xb))
+        if compile is None and len(x):
+            passes = _passes(surrogate_attribution, model, x[:1], y[:1])
+            compile = compiled.pays(model, x, passes=steps * len(x) * passes)
+        options |= dict(compile=compile, batch_size=batch_size)
+        with checked():
+            for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
+                parts.append(_ifia_batch(model, xb, yb, **options))
+                if progress:
+                    progress(len(xb))
     return Manipulated.concatenate(parts)
 
 
-def _ifia_batch(model, x, y, *, attribution, surrogate_attribution, k, beta, threshold, selection, candidates, **loop):
+def _passes(attribution, model, x, y) -> int:
+    """Forward passes that the arithmetic of a map's gradient amounts to: reverse over reverse is four a point."""
+    points = []
+    handle = model.register_forward_pre_hook(lambda _, inputs: points.append(len(inputs[0])))
+    try:
+        attribution(model, x, y)
+    finally:
+        handle.remove()
+    return 4 * sum(points)
+
+
+def _topk_gradient(model, x, y, focus, *, attribution, beta, threshold) -> Tensor:
+    """Gradient of -sum over `focus` of the surrogate's heat map."""
+
+    def objective(x_adv: Tensor) -> Tensor:
+        with smooth(model, beta, threshold=threshold):
+            maps = heatmap(attribution(model, x_adv, y, create_graph=True))
+        return -(maps * focus).sum((1, 2))
+
+    return gradient_of(objective, x)
+
+
+def _ifia_batch(
+    model,
+    x,
+    y,
+    *,
+    attribution,
+    surrogate_attribution,
+    k,
+    beta,
+    threshold,
+    selection,
+    candidates,
+    compile,
+    batch_size,
+    **loop,
+) -> Manipulated:
     before = heatmap(attribution(model, x, y))
     top = metrics.topk_mask(before, k)
     with torch.no_grad():
@@ -114,10 +159,11 @@ def _ifia_batch(model, x, y, *, attribution, surrogate_attribution, k, beta, thr
         return best
     steps, focus, yr = loop["steps"], top[rows], y[rows]
 
-    def objective(x_adv: Tensor) -> Tensor:
-        with smooth(model, beta, threshold=threshold):
-            maps = heatmap(surrogate_attribution(model, x_adv, yr, create_graph=True))
-        return -(maps * focus).sum((1, 2))
+    constants = dict(attribution=surrogate_attribution, beta=beta, threshold=threshold)
+    constants |= dict(compile=compile and len(rows) == batch_size)  # one shape: another would be compiled anew
+
+    def gradient(x_adv: Tensor) -> Tensor:
+        return compiled.call(_topk_gradient, model, x_adv, yr, focus, **constants)
 
     def visit(step: int, x_adv: Tensor) -> None:
         if step == (0 if candidates == "after" else steps):
@@ -133,7 +179,7 @@ def _ifia_batch(model, x, y, *, attribution, surrogate_attribution, k, beta, thr
         best.x_adv[chosen], best.after[chosen] = x_adv[better], after[better]
         best.kendall[chosen], best.kept_step[chosen], best.status[chosen] = tau[better], step, KEPT
 
-    ascend(objective, x[rows], visit=visit, **loop)
+    ascend(gradient, x[rows], visit=visit, **loop)
     if selection != "kendall":  # what is reported is the correlation of the whole maps
         kept = best.status == KEPT
         best.kendall[kept] = metrics.kendall(before[kept], best.after[kept]).to(best.kendall)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artlib.models import check_batch, frozen
+from artlib.models import check_batch
 
 RULES = ("right", "left", "midpoint", "trapezoid", "gauss-legendre")
 
@@ -35,7 +35,7 @@ def gradient(model: nn.Module, x: Tensor, y: Tensor, *, target: str = "logit", c
     x (N, C, H, W) in [0, 1], y (N,). Returns the shape of x, in logits per unit of pixel value. The model's mode is
     kept. Raises ValueError for images of the wrong rank or range and for labels that the model does not have.
     """
-    _check(model, x, y)
+    check_batch(x, y, model)
     return input_gradient(model, x, y, target=target, create_graph=create_graph)
 
 
@@ -86,7 +86,7 @@ def integrated_gradients(
     differentiated, as Chen et al. do (facts R7). Returns the shape of x; sums to f(x)_y - f(x0)_y (completeness) up to
     the rule's error. Raises ValueError as `gradient` and `quadrature` do.
     """
-    _check(model, x, y)
+    check_batch(x, y, model)
     x = x if create_graph else x.detach()  # a graph through the factor alone would be half a derivative
     if len(x) > rows:
         options = dict(steps=steps, rule=rule, target=target, rows=rows, create_graph=create_graph)
@@ -112,9 +112,3 @@ def heatmap(attribution: Tensor) -> Tensor:
     magnitude = attribution.abs().sum(1)
     total = magnitude.sum((1, 2), keepdim=True)
     return magnitude * (magnitude.shape[1:].numel() / total.where(total > 0, 1.0))
-
-
-def _check(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    check_batch(x, y)
-    with torch.no_grad(), frozen(model):
-        check_batch(x, y, model(x[:1]))

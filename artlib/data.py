@@ -226,6 +226,11 @@ def mean_std(image_set: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]
     return tuple(means), tuple(stds)
 
 
+def send(drawn: Tensor, device: torch.device) -> Tensor:
+    """What was drawn on the CPU, on `device`: a GPU fetches it from pinned memory, and nobody waits for it."""
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
+
+
 def batches(
     image_set: ImageSet,
     batch_size: int,
@@ -254,9 +259,9 @@ def batches(
 
 def _epoch(image_set, chunks, generator, augment, dtype) -> Iterator[tuple[Tensor, Tensor]]:
     for chunk in chunks:
-        chunk = chunk.to(image_set.images.device)
         if not len(chunk):
             return
+        chunk = send(chunk, image_set.images.device)
         x = image_set.images[chunk].to(dtype) / 255
         yield (x if augment is None else augment(x, generator=generator)), image_set.labels[chunk]
 
@@ -295,12 +300,13 @@ class Augment:
         if self.rotation or self.translate or self.project:
             x = self._warp(x, generator)
         if self.crop:
-            x = _crop(x, torch.randint(0, 2 * self.crop + 1, (2, len(x)), generator=generator).to(x.device), self.crop)
+            shift = torch.randint(0, 2 * self.crop + 1, (2, len(x)), generator=generator)
+            x = _crop(x, send(shift, x.device), self.crop)
         if self.flip:
             turned = torch.rand(len(x), generator=generator) < 0.5
-            x = torch.where(turned.to(x.device)[:, None, None, None], x.flip(3), x)
+            x = torch.where(send(turned, x.device)[:, None, None, None], x.flip(3), x)
         if self.jitter:
-            x = _jitter(x, 1 + self.jitter * _uniform(generator, 3, len(x)).to(x))
+            x = _jitter(x, 1 + self.jitter * send(_uniform(generator, 3, len(x)).to(x.dtype), x.device))
         return x.clamp(0, 1)
 
     def _warp(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -312,7 +318,7 @@ class Augment:
         strength = self.project * torch.rand(count, 1, 1, generator=generator, dtype=torch.float64)
         moved = (corners * half) @ turn.mT + self.translate * _uniform(generator, count, 1, 2)
         moved = moved + 0.3 * strength * 2 * half * _uniform(generator, count, 4, 2)
-        grid = _homography_grid(corners, moved / half, height, width).to(x)
+        grid = send(_homography_grid(corners, moved / half, height, width).to(x.dtype), x.device)
         return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -359,7 +365,8 @@ def _jitter(x: Tensor, factors: Tensor) -> Tensor:
 def _grey(x: Tensor) -> Tensor:
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
-    return (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)  # luma of ITU-R BT.601
+    luma = send(torch.tensor([0.299, 0.587, 0.114], dtype=x.dtype), x.device)  # ITU-R BT.601
+    return (x * luma[:, None, None]).sum(1, keepdim=True)
 
 
 AUGMENT = {

@@ -8,10 +8,13 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from artlib import distributed
 
 # ------------------------------------------------------------------ layers with a cheap double backward
 
@@ -74,6 +77,14 @@ class _ConvWeight(torch.autograd.Function):
         return gg, gx, None, None
 
 
+def _for_product(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """x and weight in autocast's dtype where it is on: it does not reach inside an autograd.Function."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, weight
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), weight.to(dtype)
+
+
 class Conv2d(nn.Conv2d):
     """torch's convolution, zero padding in pixels only, with a double backward of first-order cost."""
 
@@ -85,19 +96,42 @@ class Conv2d(nn.Conv2d):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _Conv.apply(x, self.weight, (self.stride, self.padding, self.dilation, self.groups))
+        spec = (self.stride, self.padding, self.dilation, self.groups)
+        y = _Conv.apply(*_for_product(x, self.weight), spec).to(x.dtype)
         return y if self.bias is None else y + self.bias[:, None, None]
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """torch's batch normalisation; with the running statistics it is one multiplication and one addition."""
+class Linear(nn.Linear):
+    """torch's, with a result in the dtype of x, under autocast too."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training or self.weight is None or self.running_var is None:
+        return super().forward(x).to(x.dtype)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's batch normalisation; with given statistics it is one multiplication and one addition.
+
+    In train mode the statistics are those of the batch of all processes (`distributed`).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight is None or self.running_var is None or (self.training and distributed.world() == 1):
             return super().forward(x)
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
+        mean, var = self._statistics(x) if self.training else (self.running_mean, self.running_var)
+        scale = self.weight * (var + self.eps).rsqrt()
+        shift = self.bias - mean * scale
         return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        sums = torch.cat([x.sum((0, 2, 3)), x.new_full((1,), x[:, 0].numel())])
+        sums = distributed.total(sums)
+        mean, n = sums[:-1] / sums[-1], sums[-1]
+        var = distributed.total((x - mean[:, None, None]).square().sum((0, 2, 3))) / n
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * n / (n - 1), self.momentum)  # unbiased, as torch keeps it
+            self.num_batches_tracked += 1
+        return mean, var
 
 
 def _layout(dtype: torch.dtype) -> torch.memory_format:
@@ -176,6 +210,9 @@ class Softplus(nn.Module):
         super().__init__()
         self.beta, self.threshold, self.slope = beta, threshold, slope
 
+    def extra_repr(self) -> str:
+        return f"{self.beta}, threshold={self.threshold}, slope={self.slope}"
+
     def forward(self, x: Tensor) -> Tensor:
         y = _Softplus.apply(x, self.beta, self.threshold)
         return y if self.slope == 0 else self.slope * x + (1 - self.slope) * y
@@ -231,8 +268,23 @@ def frozen(model: nn.Module, *, training: bool = False) -> Iterator[nn.Module]:
 # ------------------------------------------------------------------ the door
 
 
-def check_batch(x: Tensor, y: Tensor, logits: Tensor | None = None) -> None:
-    """Raise ValueError unless x (N, C, H, W) is float in [0, 1] and y (N,) holds classes that `logits` has."""
+_checked = ContextVar("checked", default=False)
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Inside this block `check_batch` lets everything through: the loops of an attack look at values once, before."""
+    token = _checked.set(True)
+    try:
+        yield
+    finally:
+        _checked.reset(token)
+
+
+def check_batch(x: Tensor, y: Tensor, model: nn.Module | None = None) -> None:
+    """Raise ValueError unless x (N, C, H, W) is float in [0, 1] and y (N,) holds classes that `model` has."""
+    if _checked.get():
+        return
     if x.ndim != 4 or not x.is_floating_point():
         raise ValueError(f"x is {x.dtype} of shape {tuple(x.shape)}; images are float, (N, C, H, W), values in [0, 1]")
     if y.shape != x.shape[:1] or y.dtype != torch.int64:
@@ -242,9 +294,13 @@ def check_batch(x: Tensor, y: Tensor, logits: Tensor | None = None) -> None:
         raise ValueError(
             f"x holds values from {low:.3g} to {high:.3g}; divide by 255 or undo the normalisation: [0, 1]"
         )
-    if logits is not None and len(y) and not (y.min() >= 0 and y.max() < logits.shape[1]):
+    if model is None or not len(y):
+        return
+    with torch.no_grad(), frozen(model):
+        classes = model(x[:1]).shape[1]
+    if not (y.min() >= 0 and y.max() < classes):
         low, high = y.min().item(), y.max().item()
-        raise ValueError(f"y holds labels from {low} to {high}; the model has classes 0 to {logits.shape[1] - 1}")
+        raise ValueError(f"y holds labels from {low} to {high}; the model has classes 0 to {classes - 1}")
 
 
 # ------------------------------------------------------------------ networks
@@ -291,14 +347,14 @@ def wide_resnet(
         for b in range(n):
             i, o = widths[stage + (b > 0)], widths[stage + 1]
             layers.append(_WideBlock(i, o, 2 if stage and b == 0 else 1, dropout))
-    return nn.Sequential(*layers, BatchNorm2d(widths[3]), nn.ReLU(), _MeanPool(), nn.Linear(widths[3], num_classes))
+    return nn.Sequential(*layers, BatchNorm2d(widths[3]), nn.ReLU(), _MeanPool(), Linear(widths[3], num_classes))
 
 
 def rar_cnn(num_classes: int, *, in_channels: int = 1, size: int = 28) -> nn.Sequential:
     """Chen et al.'s network for size x size digits: conv5x5x32, pool, conv5x5x64, pool, 1024 units (facts §2)."""
     conv = [Conv2d(in_channels, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
     conv += [Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
-    return nn.Sequential(*conv, nn.Linear(64 * (size // 4) ** 2, 1024), nn.ReLU(), nn.Linear(1024, num_classes))
+    return nn.Sequential(*conv, Linear(64 * (size // 4) ** 2, 1024), nn.ReLU(), Linear(1024, num_classes))
 
 
 class _PlainBlock(nn.Module):
@@ -330,7 +386,7 @@ def rar_resnet(units: int, num_classes: int, *, in_channels: int = 3) -> nn.Sequ
         for b in range(units):
             i, o = filters[stage + (b > 0)], filters[stage + 1]
             layers.append(_PlainBlock(i, o, 2 if stage and b == 0 else 1, shared=stage + b == 0))
-    return nn.Sequential(*layers, nn.LeakyReLU(0.1), _MeanPool(), nn.Linear(filters[3], num_classes))
+    return nn.Sequential(*layers, nn.LeakyReLU(0.1), _MeanPool(), Linear(filters[3], num_classes))
 
 
 ARCHITECTURES = "wrn-DEPTH-WIDTH (wrn-28-10, wrn-40-2, wrn-10-1, ...), rar-cnn, rar-resnet-1, rar-resnet-2"

@@ -1,12 +1,14 @@
 """Training losses: natural, PGD and ART, with every difference between ART's text and its code as a named field."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artlib.attacks import Linf, ascend
+from artlib import compiled
+from artlib.attacks import Linf, ascend, gradient_of
 from artlib.attributions import input_gradient, score
 from artlib.metrics import topk_mask
 from artlib.models import Normalize, check_batch, frozen, smooth
@@ -27,8 +29,8 @@ class ArtSettings:
     train_mode: bool = False  # C-10, C-11: batch statistics and dropout inside the attack and L_attr
     negative: str = "clean"  # C-12: i* from the ReLU logits of "clean" x, or from softplus logits of the point itself
     threshold: float | None = None  # C-14: above beta x = threshold softplus is linear
-    attack_cosine_eps: float = 0.0  # C-15: floor of the norms' product in the attack, for gradients of a batch mean
-    loss_cosine_eps: float = 0.0  # C-15: added to the norms in the loss
+    attack_cosine_eps: float = 0.0  # C-15: floor of the norms' product in the attack, for gradients of a mean
+    loss_cosine_eps: float = 0.0  # C-15: added to the norms in the loss, likewise
 
 
 ART_SETTINGS = {
@@ -90,7 +92,7 @@ def _pixel_scale(model: nn.Module) -> tuple[Tensor | float, Tensor | float]:
     return (0.0, 1.0) if first is None else (first.mean, first.std)
 
 
-def _triplet(model, x, y, s: ArtSettings, negative, *, loss: bool, mask=None) -> Tensor:
+def _triplet(model, x, y, s: ArtSettings, negative, *, loss: bool, mask=None, batch: int | None = None) -> Tensor:
     mean, std = _pixel_scale(model)
     positive, other = _gradients(model, x, y, negative)
     if loss and s.loss_gradient == "normalized":
@@ -98,11 +100,12 @@ def _triplet(model, x, y, s: ArtSettings, negative, *, loss: bool, mask=None) ->
     anchor = (x - mean) / std if s.anchor == "normalized" else x
     if mask is not None:
         anchor, positive, other = anchor * mask, positive * mask, other * mask
+    if s.attack_cosine_eps or s.loss_cosine_eps:  # set for gradients of a mean over the batch, 1 / N of ours
+        positive, other = positive / (batch or len(x)), other / (batch or len(x))
     if loss and s.mining:
         return _mined(anchor, positive, other, added=s.loss_cosine_eps)
-    floor = 0.0 if loss else s.attack_cosine_eps * len(x)  # gradients of a mean are 1 / N of ours
-    added = s.loss_cosine_eps if loss else 0.0
-    far, near = (cosine_distance(g, anchor, floor=floor, added=added) for g in (other, positive))
+    constants = dict(added=s.loss_cosine_eps) if loss else dict(floor=s.attack_cosine_eps)
+    far, near = (cosine_distance(g, anchor, **constants) for g in (other, positive))
     return F.softplus(near - far)
 
 
@@ -136,27 +139,36 @@ def art_loss(
     names.
     """
     settings = art_settings(protocol, beta=beta)
-    check_batch(x, y)
-    with torch.no_grad(), frozen(model):
-        clean = model(x)
-        check_batch(x, y, clean)
+    check_batch(x, y, model)
     if negative is None and settings.negative == "clean":
-        negative = runner_up(clean, y)
+        with torch.no_grad(), frozen(model):
+            negative = runner_up(model(x), y)
     return attribution_loss(model, x if x_adv is None else x_adv, y, settings=settings, clean=x, negative=negative)
 
 
-def attribution_loss(model, x_adv, y, *, settings: ArtSettings, clean=None, negative=None) -> Tensor:
+def attribution_loss(
+    model, x_adv, y, *, settings: ArtSettings, clean=None, negative=None, batch: int | None = None
+) -> Tensor:
     """`art_loss` for given settings, without its checks and in the model's present mode."""
     s = settings
     if s.mining:
+        batch = 2 * (batch or len(x_adv))
         x_adv, y = torch.cat([clean, x_adv]), torch.cat([y, y])
         negative = None if negative is None else torch.cat([negative, negative])
     x_adv = x_adv if x_adv.requires_grad else x_adv.detach().requires_grad_()
     with smooth(model, s.beta, threshold=s.threshold):
-        return _triplet(model, x_adv, y, s, negative, loss=True)
+        return _triplet(model, x_adv, y, s, negative, loss=True, batch=batch)
 
 
-def art_attack(model, x, y, *, settings: ArtSettings, eps: float, start: Tensor, negative=None) -> Tensor:
+def _attack_gradient(model, x_adv, y, negative, mask, *, settings: ArtSettings, batch: int | None) -> Tensor:
+    s = settings
+    with smooth(model, s.beta, threshold=s.threshold):
+        return gradient_of(lambda z: _triplet(model, z, y, s, negative, loss=False, mask=mask, batch=batch), x_adv)
+
+
+def art_attack(
+    model, x, y, *, settings: ArtSettings, eps: float, start: Tensor, negative=None, batch=None, compile=False
+) -> Tensor:
     """The inner maximisation of Eq. 6: from `start`, x_adv in the l_inf ball that raises L_attr (Algorithm 1)."""
     s, mask = settings, None
     with frozen(model, training=s.train_mode):
@@ -164,28 +176,19 @@ def art_attack(model, x, y, *, settings: ArtSettings, eps: float, start: Tensor,
             g = input_gradient(model, start, y)
             k = min(s.attack_topk, g[0].numel())
             mask = topk_mask(g.abs().flatten(1).unsqueeze(1), k).reshape(g.shape)
-        with smooth(model, s.beta, threshold=s.threshold):
-            return ascend(
-                lambda x_adv: _triplet(model, x_adv, y, s, negative, loss=False, mask=mask),
-                x,
-                start=start,
-                ball=Linf(eps),
-                steps=s.attack_steps,
-                step_size=s.step_size,
-            )
+
+        def gradient(x_adv: Tensor) -> Tensor:
+            constants = dict(settings=s, batch=batch, compile=compile)
+            return compiled.call(_attack_gradient, model, x_adv, y, negative, mask, **constants)
+
+        return ascend(gradient, x, start=start, ball=Linf(eps), steps=s.attack_steps, step_size=s.step_size)
 
 
 def pgd_attack(model, x, y, *, eps: float, start: Tensor, steps: int, step_size: float, train_mode: bool) -> Tensor:
     """The inner maximisation of PGD training (Madry et al. 2018): from `start`, cross-entropy in the l_inf ball."""
     with frozen(model, training=train_mode):
-        return ascend(
-            lambda x_adv: F.cross_entropy(model(x_adv), y, reduction="none"),
-            x,
-            start=start,
-            ball=Linf(eps),
-            steps=steps,
-            step_size=step_size,
-        )
+        gradient = partial(gradient_of, lambda x_adv: F.cross_entropy(model(x_adv), y, reduction="none"))
+        return ascend(gradient, x, start=start, ball=Linf(eps), steps=steps, step_size=step_size)
 
 
 def natural_step(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,16 +197,33 @@ def natural_step(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor
     return F.cross_entropy(logits, y), logits
 
 
-def art_step(model, x, y, *, settings: ArtSettings, eps: float, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """L_ce(x_adv) + lambda L_attr(x_adv) (ART, Eq. 6), a scalar; L_attr alone; the ReLU logits of x_adv."""
+def art_step(
+    model, x, y, *, settings: ArtSettings, eps: float, start: Tensor, batch: int | None = None, compile: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """L_ce(x_adv) + lambda L_attr(x_adv) (ART, Eq. 6), a scalar; L_attr alone; the ReLU logits of x_adv.
+
+    `batch` is the number of images when x is a part of them; `compile` hands both halves to torch's compiler.
+    """
     s, negative = settings, None
     if s.negative == "clean":
         with torch.no_grad(), frozen(model, training=s.train_mode):
             negative = runner_up(model(x), y)
-    x_adv = art_attack(model, x, y, settings=s, eps=eps, start=start, negative=negative)
-    # Cross-entropy first: it moves the running statistics, which the graph of L_attr in eval mode then holds on to.
-    ce, logits = natural_step(model, x_adv, y)
-    model.train(s.train_mode)
-    attr = attribution_loss(model, x_adv, y, settings=s, clean=x, negative=negative).mean()
+    shared = dict(settings=s, batch=batch, compile=compile)
+    x_adv = art_attack(model, x, y, eps=eps, start=start, negative=negative, **shared)
+    return compiled.loss(_art_losses, model.train(), x, y, x_adv, negative, **shared)
+
+
+def _art_losses(model, x, y, x_adv, negative, *, settings: ArtSettings, batch) -> tuple[Tensor, Tensor, Tensor]:
+    s = settings
+
+    def alignment() -> Tensor:
+        model.train(s.train_mode)
+        return attribution_loss(model, x_adv, y, settings=s, clean=x, negative=negative, batch=batch).mean()
+
+    # Both move the running statistics in train mode, L_attr first in the code (C-11). In eval mode the graph of L_attr
+    # holds on to them, so cross-entropy moves them before.
+    attr = alignment() if s.train_mode else None
+    ce, logits = natural_step(model.train(), x_adv, y)
+    attr = alignment() if attr is None else attr
     model.train()
     return ce + s.weight * attr, attr, logits

@@ -14,7 +14,9 @@ LIMITS = {"smoke": (64, 128), "quick": (2000, 1000), "cpu": (None, None), "gpu":
 
 TRAINING = {
     # nbval, CI: double precision, so that every machine prints the same digits; its numbers mean nothing.
-    "smoke": dict(arch="wrn-10-1", epochs=1, batch_size=16, lr=0.05, schedule="cosine", dtype="float64", pgd_steps=2),
+    "smoke": dict(
+        arch="wrn-10-1", epochs=1, batch_size=16, lr=0.05, schedule="cosine", pgd_steps=2, precision="float64"
+    ),
     # A first look on a CPU, minutes a training: a 10-layer WideResNet, one learning-rate cycle.
     "quick": dict(arch="wrn-10-1", epochs=6, batch_size=32, lr=0.1, schedule="one-cycle", pgd_steps=7),
     # The recorded reference of those without a GPU: all images, the paper's attacks, an hour or two on two cores.

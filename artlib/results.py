@@ -9,7 +9,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from artlib import evaluation, training
+from artlib import distributed, evaluation, training
 from artlib.data import ImageSet
 from artlib.evaluation import Evaluation
 from artlib.paths import FIGURES, MODELS, REFERENCE, ROOT, slug
@@ -102,11 +102,15 @@ def model_path(recipe: Recipe, images: ImageSet) -> Path:
 def model(recipe: Recipe, images: ImageSet, *, device: torch.device | str = "cpu", progress: bool = True) -> nn.Module:
     """The trained model of `recipe` on `images`, in eval mode: loaded if it exists, else trained, resumed if killed.
 
-    Raises ValueError for a damaged file and PermissionError for a models folder that cannot be written.
+    Of several processes (`distributed.joined`) rank 0 holds the lock and writes the files. Raises ValueError for a
+    damaged file and PermissionError for a models folder that cannot be written.
     """
     _check_images(recipe, images)
-    path = model_path(recipe, images)
-    with only_one(path):
+    path, leads = model_path(recipe, images), distributed.rank() == 0
+    with ExitStack() as lock:
+        with distributed.first():
+            if leads:
+                lock.enter_context(only_one(path))
         if path.exists():
             tensors, _ = training.read_tensors(path)
             net = training.build_model(recipe, images)
@@ -117,10 +121,11 @@ def model(recipe: Recipe, images: ImageSet, *, device: torch.device | str = "cpu
             return net.to(device).eval()
         checkpoint = path.with_suffix(".checkpoint")
         net, record = training.fit(recipe, images, device=device, checkpoint=checkpoint, progress=progress)
-        record |= {"recipe": asdict(recipe), "data": describe(images), "machine": machine(device)}
-        weights = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-        training.write_tensors(path, weights, {"record": json.dumps(record)})
-        checkpoint.unlink(missing_ok=True)
+        if leads:
+            record |= {"recipe": asdict(recipe), "data": describe(images), "machine": machine(device)}
+            weights = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+            training.write_tensors(path, weights, {"record": json.dumps(record)})
+            checkpoint.unlink(missing_ok=True)
         return net
 
 
@@ -144,7 +149,7 @@ def training_record(recipe: Recipe, images: ImageSet) -> dict:
 @cache
 def code_digest() -> str:
     """sha256 over the modules an evaluation runs through: a stored record of other code is not used."""
-    names = ("metrics", "models", "attributions", "attacks", "attribution_attacks", "evaluation")
+    names = "metrics distributed models compiled attributions attacks attribution_attacks evaluation".split()
     text = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in names)
     return hashlib.sha256(text).hexdigest()
 
@@ -170,7 +175,8 @@ def judged(
         if path.exists():
             return json.loads(path.read_text())
         started = time.monotonic()
-        record = evaluation.judge(net, test.to(device), e, progress=progress)
+        with training.arithmetic("float32", torch.device(device)):  # the measure is exact, however the model was made
+            record = evaluation.judge(net, test.to(device), e, progress=progress)
         record |= {"seconds": time.monotonic() - started, "machine": machine(device)}
         write_text(path, json.dumps(record))
         return record

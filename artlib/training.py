@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from artlib import models, objectives
-from artlib.attacks import Linf
-from artlib.data import AUGMENT, SETS, ImageSet, batches, mean_std
+from artlib import compiled, distributed, models, objectives
+from artlib.data import AUGMENT, SETS, ImageSet, batches, mean_std, send
 from artlib.objectives import ArtSettings
 
 TRAININGS = ("natural", "pgd", "art")
 SCHEDULES = ("step", "cosine", "one-cycle")
+PRECISIONS = ("float64", "float32", "tf32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Recipe:
     limit: int | None = None  # training images; None: all
     epochs: int = 100
     batch_size: int = 256  # C-7: the code uses 234
+    micro_batch: int | None = None  # images at once, all processes together: those BN sees; None: the batch
     lr: float = 0.1  # per step, whatever the batch
     schedule: str = "step"
     milestones: tuple[tuple[int, float], ...] = ((50, 0.1), (80, 0.1), (150, 0.5))  # epoch, factor; C-9
@@ -56,21 +57,28 @@ class Recipe:
     pgd_train_mode: bool = False  # batch statistics inside the inner attack
     art: ArtSettings = field(default_factory=ArtSettings)
     seed: int = 0
-    dtype: str = "float32"
+    precision: str = "float32"  # "float64", or weights in float32, products in "tf32" (a GPU's) or "bf16"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("training", TRAININGS), ("schedule", SCHEDULES), ("dtype", ("float32", "float64"))):
+        for name, allowed in (("training", TRAININGS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
         if self.augment is not None and self.augment not in AUGMENT:
             raise ValueError(f"unknown augment {self.augment!r}; choose one of {', '.join(AUGMENT)}")
         if self.epochs < 1 or self.batch_size < 2:
             raise ValueError(f"epochs {self.epochs} must be at least 1, batch_size {self.batch_size} at least 2")
+        if self.micro_batch is not None and self.micro_batch not in range(1, self.batch_size + 1):
+            raise ValueError(f"micro_batch {self.micro_batch} must be None or from 1 to batch_size, {self.batch_size}")
 
     @property
     def label(self) -> str:
         """The row of a table this training belongs to: natural, pgd-10, art."""
         return f"pgd-{self.pgd_steps}" if self.training == "pgd" else self.training
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights, images and losses."""
+        return torch.float64 if self.precision == "float64" else torch.float32
 
     def relevant(self) -> dict:
         """The fields that can change the weights: a natural training has no attack, PGD no ART constants."""
@@ -83,6 +91,8 @@ class Recipe:
             del values["eps"]
         if self.schedule != "step":
             del values["milestones"]
+        if self.micro_batch is None:
+            del values["micro_batch"]
         return values
 
     def key(self, fingerprint: str) -> str:
@@ -147,15 +157,36 @@ def paper_recipe(dataset: str, training: str, *, protocol: str = "paper", **chan
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """ "auto" is the GPU when there is one; otherwise a name torch knows ("cpu", "cuda", "cuda:1")."""
+    """ "auto" is the GPU when there is one, under torchrun each process's own; else a name torch knows ("cuda:1")."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        gpu = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+        name = gpu if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         raise ValueError(f"device {name!r} is not available here; choose 'auto' or 'cpu'") from None
     return device
+
+
+@contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Convolutions and matrix products in `precision` inside a `with` block; torch's settings are put back on exit.
+
+    "tf32" rounds their factors to 11 bits on a GPU, and does nothing on a CPU; "bf16" rounds them to 8 bits; the others
+    round nothing, though torch's default is TF32 for a GPU's convolutions. All else has the dtype of the weights.
+    """
+    products = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [p.fp32_precision for p in products]
+    try:
+        for p in products:
+            p.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        # No cache: its casts of the weights, made without a graph, would be used where one is needed.
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+            yield
+    finally:
+        for p, value in zip(products, before, strict=True):
+            p.fp32_precision = value
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
@@ -189,17 +220,27 @@ def build_model(recipe: Recipe, images: ImageSet) -> nn.Module:
         mean=mean,
         std=std,
         dropout=recipe.dropout,
-        dtype=getattr(torch, recipe.dtype),
+        dtype=recipe.dtype,
         generator=generator(recipe.seed, "weights", 0),
     )
 
 
-def loss_of(recipe: Recipe, model: nn.Module, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The training loss of one batch (a scalar with its graph), L_attr (0 where there is none) and the logits."""
-    if recipe.training != "natural":
-        start = Linf(recipe.eps).random(x, generator=generator(recipe.seed, "attack", step))
+def attack_start(recipe: Recipe, x: Tensor, step: int) -> Tensor:
+    """Where the inner attacks on batch x begin: `attacks.Linf(recipe.eps).random`, its noise sent without a wait."""
+    noise = torch.rand(x.shape, generator=generator(recipe.seed, "attack", step), dtype=x.dtype)
+    return (x + recipe.eps * (2 * send(noise, x.device) - 1)).clamp(0, 1)
+
+
+def loss_of(
+    recipe: Recipe, model: nn.Module, x: Tensor, y: Tensor, *, start: Tensor, batch: int, compile: bool = False
+) -> tuple[Tensor, ...]:
+    """The mean training loss of a part of a batch of `batch` images (a scalar with its graph), L_attr and the logits.
+
+    L_attr is 0 where there is none; natural training has no use for `start`. Only ART's step is ever compiled.
+    """
     if recipe.training == "art":
-        return objectives.art_step(model, x, y, settings=recipe.art, eps=recipe.eps, start=start)
+        options = dict(settings=recipe.art, eps=recipe.eps, start=start, batch=batch, compile=compile)
+        return objectives.art_step(model, x, y, **options)
     if recipe.training == "pgd":
         x = objectives.pgd_attack(
             model,
@@ -286,13 +327,19 @@ def fit(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 60.0,
+    compile: bool | None = None,
     progress: bool = True,
 ) -> tuple[nn.Module, dict]:
-    """Train by `recipe` on `images` and return the model in eval mode and a record {history, seconds, steps}.
+    """Train by `recipe` on `images`; returns the model in eval mode and a record {history, seconds, steps, ...}.
 
     With `checkpoint` the state is saved there at every epoch's end and every `checkpoint_seconds`; a run that finds
     the file continues it and, on the CPU, ends with the same weights bit for bit as one that was never interrupted.
     `history` has, per epoch, the mean loss, mean L_attr and accuracy on the batches as the loss saw them.
+
+    Inside `distributed.joined` every process trains on its part of each batch: the weights are those of one process up
+    to rounding, dropout apart, which each draws for itself. Without batch normalisation `micro_batch` does not change
+    them either; with it the statistics are those of a part. `compile` None hands ART's steps to torch's compiler where
+    that pays, a matter of recipe, data and device alone. Raises ValueError for a batch too small to be cut.
     """
     device = torch.device(device)
     images, key = images.to(device), recipe.key(images.fingerprint)
@@ -302,18 +349,28 @@ def fit(
     state.totals = torch.zeros(4, dtype=torch.float64, device=device)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint, key=key)
-    per_epoch = _steps_per_epoch(recipe, images)
-    bar = tqdm(
-        total=recipe.epochs * per_epoch, initial=state.step, disable=not progress, file=sys.stdout, mininterval=1
-    )
+    _check_start(state.step, device)
+    per_epoch, leads = _steps_per_epoch(recipe, images), distributed.rank() == 0
+    quiet = not (progress and leads)
+    if compile is None:
+        compile = recipe.training == "art" and _compiling_pays(recipe, model, images, per_epoch)
+    compile = compile and distributed.world() == 1  # sums over processes cannot be traced
+    bar = tqdm(total=recipe.epochs * per_epoch, initial=state.step, disable=quiet, file=sys.stdout, mininterval=1)
     bar.set_description(f"{recipe.label} on {recipe.dataset}")
     started = saved = time.monotonic()
     earlier = state.seconds
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with forked, arithmetic(recipe.precision, device):
         for step, x, y in _batches(recipe, images, per_epoch, start=state.step):
-            _update(recipe, state, x, y, learning_rate(recipe, step, per_epoch))
-            now = time.monotonic()
-            state.step, state.seconds = step + 1, earlier + now - started
+            _update(
+                recipe,
+                state,
+                x,
+                y,
+                learning_rate(recipe, step, per_epoch),
+                compile=compile and len(x) == recipe.batch_size,
+            )
+            state.step = step + 1
             if bar.update() and state.totals[3] > 0:
                 loss, _, correct, n = state.totals.tolist()
                 bar.set_postfix(loss=f"{loss / n:.3f}", accuracy=f"{correct / n:.1%}", refresh=False)
@@ -322,18 +379,38 @@ def fit(
                 loss, attr, correct, n = state.totals.tolist()
                 state.history.append({"loss": loss / n, "attribution_loss": attr / n, "accuracy": correct / n})
                 state.totals.zero_()
-            if checkpoint is not None and (epoch_ends or now - saved >= checkpoint_seconds):
+            now = time.monotonic()  # after the totals: a GPU has then done what it was told
+            state.seconds = earlier + now - started
+            if checkpoint is not None and leads and (epoch_ends or now - saved >= checkpoint_seconds):
                 state.save(checkpoint, key=key)
                 saved = now
     bar.close()
-    return model.eval(), {"history": state.history, "seconds": state.seconds, "steps": state.step}
+    record = {"history": state.history, "seconds": state.seconds, "steps": state.step}
+    return model.eval(), record | {"processes": distributed.world(), "compiled": compile}
+
+
+def _compiling_pays(recipe: Recipe, model: nn.Module, images: ImageSet, per_epoch: int) -> bool:
+    steps = recipe.epochs * per_epoch * recipe.batch_size / distributed.world()
+    x = images.images[:1].to(recipe.dtype) / 255
+    return compiled.pays(model, x, passes=steps * (6 * recipe.art.attack_steps + 12))
+
+
+def _check_start(step: int, device: torch.device) -> None:
+    """All processes have read the checkpoint before one writes it, and it was one checkpoint."""
+    steps = torch.tensor([step], device=device)
+    distributed.add_up([steps])
+    if steps.item() != distributed.world() * step:
+        raise ValueError("the processes found different checkpoints; set ARTLIB_MODELS to a folder that all can see")
 
 
 def _steps_per_epoch(recipe: Recipe, images: ImageSet) -> int:
     n = len(images)
     if recipe.per_class is not None:
         n = recipe.per_class * len(images.labels.unique())
-    return math.ceil(n / recipe.batch_size)
+    steps = math.ceil(n / recipe.batch_size)
+    for size in {min(n, recipe.batch_size), n - (steps - 1) * recipe.batch_size}:  # the last batch may be smaller
+        distributed.parts(size, recipe.micro_batch)
+    return steps
 
 
 def _batches(recipe: Recipe, images: ImageSet, per_epoch: int, *, start: int) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -345,25 +422,30 @@ def _batches(recipe: Recipe, images: ImageSet, per_epoch: int, *, start: int) ->
             generator=generator(recipe.seed, "data", epoch),
             augment=AUGMENT[recipe.augment] if recipe.augment else None,
             per_class=recipe.per_class,
-            dtype=getattr(torch, recipe.dtype),
+            dtype=recipe.dtype,
         )
         for i, (x, y) in enumerate(order):
             if epoch * per_epoch + i >= start:
                 yield epoch * per_epoch + i, x, y
 
 
-def _update(recipe: Recipe, state: State, x: Tensor, y: Tensor, lr: float) -> None:
+def _update(recipe: Recipe, state: State, x: Tensor, y: Tensor, lr: float, *, compile: bool = False) -> None:
     model, optimizer = state.model.train(), state.optimizer
     for group in optimizer.param_groups:
         group["lr"] = lr
-    if recipe.dropout:  # dropout draws from the global generator
-        torch.manual_seed(int(generator(recipe.seed, "dropout", state.step).initial_seed()))
-    loss, attr, logits = loss_of(recipe, model, x, y, state.step)
+    if recipe.dropout:  # dropout draws from the global generator, in each process its own numbers
+        stream = f"dropout{distributed.rank() or ''}"
+        torch.manual_seed(int(generator(recipe.seed, stream, state.step).initial_seed()))
+    start = x if recipe.training == "natural" else attack_start(recipe, x, state.step)
+    sums = torch.zeros_like(state.totals)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    for part in distributed.parts(len(x), recipe.micro_batch):
+        loss, attr, logits = loss_of(recipe, model, x[part], y[part], start=start[part], batch=len(x), compile=compile)
+        n, correct = len(logits), (logits.detach().argmax(1) == y[part]).sum()
+        (loss * (n / len(x))).backward()
+        sums[:3] += torch.stack([loss.detach().double() * n, attr.detach().double() * n, correct.double()])
+        sums[3] += n
+    distributed.add_up(p.grad for p in model.parameters() if p.grad is not None)
+    distributed.add_up([sums])
     optimizer.step()
-    correct = (logits.detach().argmax(1) == y).sum()
-    batch = torch.stack(
-        [v.detach().double() * len(x) for v in (loss, attr)] + [correct.double(), loss.new_tensor(len(x)).double()]
-    )
-    state.totals += batch
+    state.totals += sums

@@ -1,13 +1,14 @@
 """artlib.attacks against torchattacks from the same start, and what every attack must respect."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from artlib import models, objectives
-from artlib.attacks import L2, Linf, ascend, pgd
+from artlib.attacks import L2, Linf, ascend, gradient_of, pgd
 
 F64 = torch.float64
 N = 4
@@ -41,12 +42,12 @@ def distance(ball, a, b):
 
 def art(model, x, y, *, ball, steps, step_size, generator=None):
     s = objectives.art_settings("paper", attack_steps=steps, step_size=step_size, beta=5.0)
-    return objectives.art_attack(model, x, y, settings=s, eps=ball.eps, generator=generator)
+    return objectives.art_attack(model, x, y, settings=s, eps=ball.eps, start=ball.random(x, generator=generator))
 
 
 def inner_pgd(model, x, y, *, ball, steps, step_size, generator=None):
     options = dict(eps=ball.eps, steps=steps, step_size=step_size, train_mode=False)
-    return objectives.pgd_attack(model, x, y, generator=generator, **options)
+    return objectives.pgd_attack(model, x, y, start=ball.random(x, generator=generator), **options)
 
 
 ATTACKS = [  # attack, ball, whether it raises the cross-entropy
@@ -154,7 +155,7 @@ def test_ascend_is_torchattacks_from_the_start_that_torchattacks_draws(model, ba
     def objective(z):
         return F.cross_entropy(model(z), y, reduction="none")
 
-    same(ascend(objective, x, ball=ball, steps=6, step_size=ball.eps / 3, start=start), theirs)
+    same(ascend(partial(gradient_of, objective), x, ball=ball, steps=6, step_size=ball.eps / 3, start=start), theirs)
 
 
 @pytest.mark.parametrize("ball", [Linf(8 / 255), L2(0.5)])
@@ -168,7 +169,7 @@ def test_visit_sees_the_start_and_every_iterate_and_the_last_is_returned():
     seen = []
     start = x + 0.01
     found = ascend(
-        lambda z: z.sum((1, 2, 3)),
+        torch.ones_like,
         x.clone().requires_grad_(),
         ball=Linf(0.1),
         steps=3,

@@ -94,7 +94,7 @@ def test_without_a_request_there_is_no_graph_and_nothing_is_left_behind(model, a
     modes, statistics = [m.training for m in model.modules()], [b.clone() for b in model.buffers()]
     try:
         with torch.no_grad():
-            attributions._check(model, leaf, y)
+            models.check_batch(leaf, y, model)
         assert [m.training for m in model.modules()] == modes
         assert all(torch.equal(a, b) for a, b in zip(statistics, model.buffers(), strict=True))
     finally:

@@ -284,6 +284,14 @@ def test_frozen_restores_flags_and_mixed_modes_also_after_an_exception():
 # ---- check_batch
 
 
+class Four(nn.Module):
+    def forward(self, x):
+        return x.new_zeros(len(x), 4)
+
+
+FOUR = Four()
+
+
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
@@ -301,13 +309,21 @@ def test_frozen_restores_flags_and_mixed_modes_also_after_an_exception():
 )
 def test_check_batch_names_what_is_wrong(x, y, message):
     with pytest.raises(ValueError, match=message):
-        check_batch(x, y, torch.zeros(2, 4))
+        check_batch(x, y, FOUR)
 
 
 def test_check_batch_accepts_the_whole_range():
     x = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
-    check_batch(x, torch.tensor([0, 3]), torch.zeros(2, 4))
-    check_batch(x[:0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
+    check_batch(x, torch.tensor([0, 3]), FOUR)
+    check_batch(x[:0], torch.zeros(0, dtype=torch.int64), FOUR)
+
+
+def test_inside_checked_nothing_is_looked_at_and_outside_it_is_again():
+    bad = torch.full((2, 3, 8, 8), 255.0), torch.zeros(2, dtype=torch.int64)
+    with models.checked():
+        check_batch(*bad)
+    with pytest.raises(ValueError, match="divide by 255"):
+        check_batch(*bad)
 
 
 # ---- build

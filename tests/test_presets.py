@@ -145,7 +145,7 @@ def test_the_gpu_preset_never_trains_longer_than_the_paper():
 def test_smoke_is_in_double_precision_and_small():
     for name in TRAININGS:
         r = presets.recipe("smoke", name, dataset="cifar10")
-        assert r.dtype == "float64" and r.epochs * math.ceil(r.limit / r.batch_size) <= 4 and r.size == 28
+        assert r.precision == "float64" and r.epochs * math.ceil(r.limit / r.batch_size) <= 4 and r.size == 28
 
 
 # ------------------------------------------------------------------ evaluation

@@ -22,7 +22,7 @@ from artlib.evaluation import Evaluation
 from artlib.paths import ROOT, slug
 from artlib.training import Recipe
 
-RECIPE = Recipe(dataset="toy", arch="wrn-10-1", epochs=2, batch_size=8, lr=0.05, milestones=(), dtype="float64")
+RECIPE = Recipe(dataset="toy", arch="wrn-10-1", epochs=2, batch_size=8, lr=0.05, milestones=(), precision="float64")
 QUICK = Evaluation(images=3, k=10, steps=2, ig_steps=2, attack_ig_steps=2, pgd_steps=2, accuracy_images=8)
 
 
@@ -71,13 +71,13 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 # ------------------------------------------------------------------ models
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_model_is_trained_once_and_then_loaded(dtype, folders, monkeypatch):
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_model_is_trained_once_and_then_loaded(precision, folders, monkeypatch):
     trainings = counted(monkeypatch, training, "fit")
-    recipe = replace(RECIPE, dtype=dtype, training="pgd", pgd_steps=1)
+    recipe = replace(RECIPE, precision=precision, training="pgd", pgd_steps=1)
     first, second = model(recipe), model(recipe)
     assert len(trainings) == 1 and same(first, second)
-    x = toy().images.to(getattr(torch, dtype)) / 255
+    x = toy().images.to(recipe.dtype) / 255
     assert torch.equal(first(x), second(x))  # same layout, same sums
     assert not first.training and not second.training
     path = results.model_path(recipe, toy())
@@ -258,6 +258,19 @@ def test_an_evaluation_is_made_once_for_its_model_settings_images_and_code(monke
     again = judged()
     assert len(judgements) == 5
     assert (again["attribution"], again["accuracy"]) == (first["attribution"], first["accuracy"])
+
+
+def test_an_evaluation_rounds_no_products_whatever_the_training_did(monkeypatch):
+    settings, judge = [], evaluation.judge
+
+    def spy(*args, **options):
+        settings.append((torch.is_autocast_enabled("cpu"), torch.backends.cudnn.conv.fp32_precision))
+        return judge(*args, **options)
+
+    monkeypatch.setattr(evaluation, "judge", spy)
+    before = torch.backends.cudnn.conv.fp32_precision
+    judged(replace(RECIPE, precision="bf16"))
+    assert settings == [(False, "ieee")] and torch.backends.cudnn.conv.fp32_precision == before != "ieee"
 
 
 def test_the_code_digest_follows_every_module_that_an_evaluation_imports(folders, monkeypatch):

@@ -10,11 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from artlib import data, training
+from artlib import compiled, data, objectives, training
+from artlib.attacks import Linf
 from artlib.data import Augment, ImageSet
 from artlib.training import Recipe, fit, learning_rate, paper_recipe
 
-TINY = dict(dataset="toy", arch="wrn-10-1", epochs=2, batch_size=4, lr=0.05, milestones=((1, 0.1),), dtype="float64")
+TINY = dict(
+    dataset="toy", arch="wrn-10-1", epochs=2, batch_size=4, lr=0.05, milestones=((1, 0.1),), precision="float64"
+)
 
 
 def toy(n: int = 12, *, size: int = 12) -> ImageSet:
@@ -43,10 +46,12 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     [
         ("training", "trades", "unknown training 'trades'; choose one of natural, pgd, art"),
         ("schedule", "linear", "unknown schedule 'linear'; choose one of step, cosine, one-cycle"),
-        ("dtype", "float16", "unknown dtype 'float16'; choose one of float32, float64"),
+        ("precision", "float16", "unknown precision 'float16'; choose one of float64, float32, tf32, bf16"),
         ("augment", "mixup", "unknown augment 'mixup'; choose one of blossoms, cifar10"),
         ("epochs", 0, "epochs 0 must be at least 1"),
         ("batch_size", 1, "batch_size 1 at least 2"),
+        ("micro_batch", 0, "micro_batch 0 must be None or from 1 to batch_size, 256"),
+        ("micro_batch", 257, "micro_batch 257 must be None or from 1 to batch_size, 256"),
     ],
 )
 def test_a_recipe_that_cannot_be_meant_is_refused(field, value, message):
@@ -81,7 +86,8 @@ OTHER = dict(  # a second value of every field
     pgd_train_mode=True,
     art=training.objectives.art_settings("authors"),
     seed=1,
-    dtype="float64",
+    precision="float64",
+    micro_batch=16,
 )
 PGD_FIELDS = {"pgd_steps", "pgd_step_size", "pgd_train_mode"}
 IRRELEVANT = {"natural": PGD_FIELDS | {"art", "eps"}, "pgd": {"art"}, "art": PGD_FIELDS}
@@ -111,6 +117,7 @@ def test_the_key_is_12_hex_digits_of_recipe_and_data():
     key = Recipe().key("data")
     assert len(key) == 12 and int(key, 16) >= 0
     assert key == Recipe().key("data") != Recipe().key("other data")
+    assert "micro_batch" not in Recipe().relevant() and Recipe(micro_batch=4).relevant()["micro_batch"] == 4
     cosine = Recipe(schedule="cosine")
     assert cosine.key("data") == replace(cosine, milestones=()).key("data")
 
@@ -236,6 +243,12 @@ def test_a_generator_is_one_of_its_seed_stream_and_step():
     assert all(draw(*key) == draw(*key) for key in keys[::50])
 
 
+def test_the_attack_starts_where_its_ball_says():
+    recipe, x = Recipe(eps=0.1, seed=3), torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    expected = Linf(0.1).random(x, generator=training.generator(3, "attack", 7))
+    assert torch.equal(training.attack_start(recipe, x, 7), expected) and not torch.equal(expected, x)
+
+
 def test_a_generator_gives_the_numbers_numpy_derives_for_it():
     """Independent of the machine and of torch's global state: SeedSequence is specified, so is the Mersenne Twister."""
     import numpy as np
@@ -251,6 +264,14 @@ def test_devices():
     for name in ("tpu", "cuda:99", ""):
         with pytest.raises(ValueError, match=f"device '{name}' is not available here; choose 'auto' or 'cpu'"):
             training.pick_device(name)
+
+
+def test_under_torchrun_each_process_has_the_gpu_of_its_number(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert training.pick_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda *size, device: None)
+    assert training.pick_device() == torch.device("cuda:1")
 
 
 # ------------------------------------------------------------------ fit
@@ -340,6 +361,148 @@ def test_a_training_attacks_within_eps_of_the_batch(name, monkeypatch):
     assert (distance > 0).all() and (distance <= 0.02 + 1e-12).all()
 
 
+AUTHORS = training.objectives.art_settings("authors")
+OBJECTIVES = {
+    "natural": dict(training="natural"),
+    "pgd": dict(training="pgd", pgd_steps=2),
+    "art": dict(training="art"),
+    "authors": dict(training="art", art=replace(AUTHORS, attack_cosine_eps=10.0)),  # 8 of it bound the norms, 3 do not
+}
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_batch_in_parts_gives_the_same_weights_where_images_do_not_see_each_other(name, micro_batch):
+    """A network without batch normalisation; batches of 8 and 4 in parts of 3, 3, 2 and 2, 2, or image by image."""
+    changes = dict(arch="rar-resnet-1", batch_size=8, augment="cifar10")
+    recipe = Recipe(**TINY | OBJECTIVES[name] | changes)
+    whole, expected = train(recipe, toy())
+    cut, record = train(replace(recipe, micro_batch=micro_batch), toy())
+    for (key, a), b in zip(whole.state_dict().items(), cut.state_dict().values(), strict=True):
+        torch.testing.assert_close(b, a, rtol=0, atol=1e-10, msg=key)
+    for a, b in zip(expected["history"], record["history"], strict=True):
+        assert b == pytest.approx(a, rel=0, abs=1e-10)
+
+
+def test_batch_normalisation_sees_one_part_at_a_time():
+    """One update by hand: statistics and gradients of the parts, the gradients weighted by their share."""
+    recipe = Recipe(**TINY | dict(batch_size=8, micro_batch=3, epochs=1, momentum=0.0, weight_decay=0.0))
+    images = toy(8)
+    model = training.build_model(recipe, images).train()
+    ((_, x, y),) = training._batches(recipe, images, 1, start=0)
+    for part in (slice(0, 2), slice(2, 5), slice(5, 8)):
+        (F.cross_entropy(model(x[part]), y[part], reduction="sum") / 8).backward()
+    with torch.no_grad():
+        for p in model.parameters():
+            p -= 0.05 * p.grad
+    trained, _ = train(recipe, images)
+    for (key, a), b in zip(model.state_dict().items(), trained.state_dict().values(), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-11, msg=key)
+
+
+# ------------------------------------------------------------------ precision, the GPU
+
+
+def gradients(recipe: Recipe, images: ImageSet) -> dict[str, torch.Tensor]:
+    """Of the weights, in the first update."""
+    state = training.State(training.build_model(recipe, images), torch.optim.SGD([torch.zeros(1)]))
+    state.totals = torch.zeros(4, dtype=torch.float64)
+    ((_, x, y),) = training._batches(recipe, images, 1, start=0)
+    with training.arithmetic(recipe.precision, x.device):
+        training._update(recipe, state, x, y, 0.0)
+    return {name: p.grad for name, p in state.model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_products_in_bf16_give_nearly_the_gradients_of_float32(name):
+    """Not equal ones: a product's relative error is 2^-9. Weights, gradients and losses stay in float32."""
+    recipe = Recipe(**TINY | OBJECTIVES[name] | dict(arch="rar-resnet-1", batch_size=16, epochs=1))
+    exact, rounded = (gradients(replace(recipe, precision=p), toy(16)) for p in ("float32", "bf16"))
+    assert all(g.dtype == torch.float32 and g.isfinite().all() for g in rounded.values())
+    a, b = (torch.cat([g.flatten() for g in found.values()]) for found in (exact, rounded))
+    assert 0.99 < F.cosine_similarity(a, b, dim=0) < 0.999999
+    model, record = train(replace(recipe, precision="bf16"), toy(16))
+    assert all(v.dtype == torch.float32 for v in model.state_dict().values()) and len(record["history"]) == 1
+
+
+def test_a_product_in_bf16_is_torchs_of_rounded_factors():
+    g = torch.Generator().manual_seed(0)
+    x, v = torch.randn(2, 2, 3, 8, 8, generator=g)
+    for layer, product in (
+        (
+            training.models.Conv2d(3, 3, 3, padding=1),
+            lambda a, w, b: F.conv2d(a, w, padding=1).float() + b[:, None, None],
+        ),
+        (training.models.Linear(8, 8), lambda a, w, b: F.linear(a, w, b.bfloat16()).float()),
+    ):
+        found = []
+        for exact in (False, True):
+            leaf, weights = x.clone().requires_grad_(), (layer.weight, layer.bias)
+            with training.arithmetic("float32" if exact else "bf16", x.device):
+                y = product(leaf.bfloat16(), layer.weight.bfloat16(), layer.bias) if exact else layer(leaf)
+            found.append((y, *torch.autograd.grad((y * v).sum(), (leaf, *weights))))
+        for a, b in zip(*found, strict=True):
+            assert a.dtype == torch.float32
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("arch", ["rar-resnet-1", "wrn-10-1"])
+def test_second_derivatives_in_bf16_are_those_of_float32_up_to_its_rounding(arch):
+    """d/dw of |df/dx|^2 through softplus, train-mode batch normalisation included, a weight at a time."""
+    x = torch.rand(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    net, found = training.models.build(arch, 2, size=12).train(), []
+    for precision in ("float32", "bf16"):
+        leaf = x.clone().requires_grad_()
+        with training.arithmetic(precision, x.device), training.models.smooth(net, 5.0):
+            logits = net(leaf)
+            (g,) = torch.autograd.grad(logits[:, 0].sum(), leaf, create_graph=True)
+            assert logits.dtype == g.dtype == torch.float32
+            weights = [p for p in net.parameters() if p.ndim > 1]
+            found.append(torch.autograd.grad(g.square().sum(), weights))
+    for a, b in zip(*found, strict=True):
+        assert b.dtype == torch.float32
+        assert 1e-6 < (a - b).norm() / a.norm() < 0.1
+
+
+def test_torchs_settings_are_those_of_before_after_a_training(monkeypatch):
+    products, inside = (torch.backends.cuda.matmul, torch.backends.cudnn.conv), []
+    before = [p.fp32_precision for p in products]
+    update = training._update
+
+    def spy(*args):
+        inside.append([torch.is_autocast_enabled("cpu"), *(p.fp32_precision for p in products)])
+        update(*args)
+
+    monkeypatch.setattr(training, "_update", spy)
+    for precision in training.PRECISIONS:
+        train(Recipe(**TINY | dict(precision=precision, epochs=1, batch_size=8)), toy(8))
+        assert [p.fp32_precision for p in products] == before and not torch.is_autocast_enabled("cpu")
+    exact = [False, "ieee", "ieee"]
+    assert inside == [exact, exact, [False, "tf32", "tf32"], [True, "ieee", "ieee"]]
+    with pytest.raises(KeyError), training.arithmetic("tf32", torch.device("cpu")):
+        raise KeyError
+    assert [p.fp32_precision for p in products] == before
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_update_does_not_wait_for_the_gpu(name, precision):
+    changes = dict(precision=precision, augment="cifar10", dropout=0.1, epochs=1, micro_batch=3)
+    recipe = Recipe(**TINY | OBJECTIVES[name] | changes)
+    images = toy().to("cuda")
+    model = training.build_model(recipe, images).cuda()
+    state = training.State(model, torch.optim.SGD(model.parameters(), momentum=0.9))
+    state.totals = torch.zeros(4, dtype=torch.float64, device="cuda")
+    with training.arithmetic(precision, images.images.device):
+        for step, x, y in training._batches(recipe, images, 3, start=0):
+            training._update(recipe, state, x, y, 0.1)
+            torch.cuda.set_sync_debug_mode("error")  # after the first update, which loads kernels and plans
+            state.step = step + 1
+    torch.cuda.set_sync_debug_mode("default")
+    assert state.totals[3] == 12
+
+
 def test_normalisation_is_the_published_one_or_that_of_the_images():
     images = toy()
     first = training.build_model(Recipe(**TINY | dict(dataset="cifar10")), images)[0]
@@ -372,9 +535,21 @@ training.State.save = save_and_die
 training.fit(RESUMED[{name!r}], toy(), checkpoint=Path({path!r}), checkpoint_seconds=0, progress=False)
 """
 RESUMED = {
-    "natural": Recipe(**TINY | dict(epochs=3, augment="cifar10", dropout=0.3, dtype="float32")),
+    "natural": Recipe(**TINY | dict(epochs=3, augment="cifar10", dropout=0.3, precision="float32")),
     "art": Recipe(**TINY | dict(epochs=3, training="art", nesterov=True)),
 }
+
+
+@pytest.mark.parametrize("protocol", ["paper", "authors"])
+def test_a_training_by_recorded_graphs_ends_with_the_same_weights(protocol, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)  # the compiler itself: tests/test_compiled.py
+    art = objectives.art_settings(protocol, attack_topk=None)
+    recipe = Recipe(**TINY | dict(training="art", art=art, batch_size=5))  # 12 images: a last batch of two
+    eager, fast = (fit(recipe, toy(), compile=c, progress=False) for c in (None, True))
+    for key, value in eager[0].state_dict().items():
+        torch.testing.assert_close(fast[0].state_dict()[key], value, rtol=0, atol=1e-10, msg=key)
+    assert (eager[1]["compiled"], fast[1]["compiled"]) == (False, True)
+    assert len(compiled._graphs[fast[0]]) == 2 and not compiled._broken
 
 
 @pytest.mark.parametrize("name", RESUMED)

@@ -1,8 +1,10 @@
-"""`make bench`: what the costly parts cost, in forward passes F, beside a floor and a peer, interleaved in one run.
+"""`make bench`: what the costly parts cost, in forward passes F, beside a floor and peers, interleaved in one run.
 
-F is one forward pass of the same ReLU network on the same batch. The floor counts convolutions only, reverse over
-reverse (6 F an attack step of ART, 12 F its update). Peers: the same step on torch's own layers, captum, SciPy, and a
-plain loop for LENS. Run it on an idle machine; medians over the repeats, and the range of the ratio to the peer.
+F is one forward pass of the same ReLU network on the same batch. The floor is arithmetic alone: the operations counted in
+convolutions and matrix products, over those of a forward pass. Peers: our own code without the compiler, the same work
+on torch's layers, torchattacks, captum, SciPy, a plain loop for LENS, and the papers' released code where a checkout is
+given (much of its time on a CPU is spent on subnormal numbers, which ours avoids).
+Run it on an idle machine; medians over the repeats, and the range of the ratio to the peer.
 """
 
 import argparse
@@ -10,33 +12,37 @@ import copy
 import json
 import resource
 import statistics
-import time
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import captum.attr
 import pandas as pd
 import scipy.stats
 import torch
+import torchattacks
 from torch import nn
 
-from artlib import attacks, attribution_attacks, attributions, metrics, models, objectives, results, tables
+from artlib import attacks, attribution_attacks, attributions, costs, metrics, models, objectives, results, tables
 from artlib.paths import FIGURES
+from artlib.training import pick_device
+from tests.benchmarks import released
 
-ART = objectives.ArtSettings()
+ATTACK = dict(eps=8 / 255, steps=10, step_size=2 / 255)
+CLASSES = 10
 
 
-def interleaved(functions: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every function, taken in turns so that a slow minute of the machine hits all of them."""
-    for f in functions.values():
-        f()
-    seconds = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, f in functions.items():
-            started = time.perf_counter()
-            f()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
+@dataclass(frozen=True)
+class Work:
+    """Something timed: ours, its peers by name, what it is held to, how many images F passes over."""
+
+    name: str
+    ours: Callable
+    peers: dict[str, Callable]
+    target: str = ""
+    images: int = 0
 
 
 class TorchSoftplus(nn.Softplus):
@@ -58,28 +64,81 @@ def torch_layers(model: nn.Module) -> nn.Module:
     return plain
 
 
-def art_step(model: nn.Module, x, y, softplus: type) -> None:
-    """One ART training step, a = 3, with gradients of all weights."""
-    ours, models.Softplus = models.Softplus, softplus
+def with_torch_softplus(work: Callable, *args, **kwargs) -> None:
+    ours, models.Softplus = models.Softplus, TorchSoftplus
     try:
-        loss, _, _ = objectives.art_step(model, x, y, settings=ART, eps=8 / 255, start=x)
-        torch.autograd.grad(loss, list(model.parameters()))
+        work(*args, **kwargs)
     finally:
         models.Softplus = ours
 
 
+def art_step(model: nn.Module, x, y, *, protocol: str = "paper", compile: bool = False) -> None:
+    """One ART training step, a = 3, with gradients of all weights."""
+    settings = objectives.art_settings(protocol)
+    loss, _, _ = objectives.art_step(model.train(), x, y, settings=settings, eps=8 / 255, start=x, compile=compile)
+    torch.autograd.grad(loss, list(model.parameters()))
+
+
+def natural_step(model: nn.Module, x, y) -> None:
+    """One natural training step."""
+    torch.autograd.grad(objectives.natural_step(model.train(), x, y)[0], list(model.parameters()))
+
+
 def pgd_step(model: nn.Module, x, y) -> None:
     """One PGD-10 training step."""
-    attack = dict(eps=8 / 255, start=x, steps=10, step_size=2 / 255, train_mode=False)
-    x_adv = objectives.pgd_attack(model, x, y, **attack)
-    torch.autograd.grad(objectives.natural_step(model, x_adv, y)[0], list(model.parameters()))
+    natural_step(model, objectives.pgd_attack(model, x, y, start=x, train_mode=False, **ATTACK), y)
 
 
-def ifia_step(model: nn.Module, x, y, *, points: int) -> None:
+def torchattacks_step(model: nn.Module, x, y) -> None:
+    """The same with torchattacks' PGD."""
+    attack = torchattacks.PGD(model.eval(), eps=ATTACK["eps"], alpha=ATTACK["step_size"], steps=ATTACK["steps"])
+    natural_step(model, attack(x, y), y)
+
+
+def ifia_step(model: nn.Module, x, y, *, points: int, compile: bool = False) -> None:
     """One IFIA step with integrated gradients of `points` points, the check of the iterate included."""
+    options = dict(k=100, ball=attacks.Linf(8 / 255), steps=1, step_size=1 / 255, batch_size=len(x), compile=compile)
     explain = partial(attributions.integrated_gradients, steps=points)
-    ball = attacks.Linf(8 / 255)
-    attribution_attacks.ifia(model, x, y, k=100, ball=ball, steps=1, step_size=1 / 255, attribution=explain)
+    attribution_attacks.ifia(model.eval(), x, y, attribution=explain, **options)
+
+
+def captum_maps(model: nn.Module, x, y, *, points: int) -> None:
+    """captum's integrated gradients with the same rule."""
+    captum.attr.IntegratedGradients(model.eval()).attribute(x, target=y, n_steps=points, method="riemann_right")
+
+
+def network_works(a: argparse.Namespace, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Iterator[Work]:
+    """The rows that are measured in F."""
+    plain, few = torch_layers(model), slice(0, max(1, a.batch // a.points))
+    fast, layers, m = not a.eager, "torch's layers", a.points
+    peers = {"without compiler": partial(art_step, model, x, y)} if fast else {}
+    peers[layers] = partial(with_torch_softplus, art_step, plain, x, y)
+    same = {k: partial(f, protocol="authors") for k, f in peers.items()}
+    ifia = {"without compiler": partial(ifia_step, model, x[few], y[few], points=m)} if fast else {}
+    ifia[layers] = partial(with_torch_softplus, ifia_step, plain, x[few], y[few], points=m)
+    if a.art_checkout:
+        depth, width = map(int, a.arch.removeprefix("wrn-").split("-"))
+        theirs = released.network(a.art_checkout, model, depth=depth, width=width)
+        peers["released code"] = same["released code"] = partial(released.art_step(a.art_checkout), theirs, x, y)
+        ifia["released code"] = partial(released.ifia_step(a.art_checkout, points=m), theirs, x[few], y[few])
+    images = len(x[few])
+    ours = partial(art_step, model, x, y, compile=fast)
+    yield Work("ART step, a = 3", ours, peers, "36; 4x released", a.batch)
+    ours = partial(ours, protocol="authors")
+    yield Work("ART step, a = 3, as its code", ours, same, "", a.batch)
+    peers = {"torchattacks": partial(torchattacks_step, plain, x, y)}
+    yield Work("PGD-10 step", partial(pgd_step, model, x, y), peers, "26", a.batch)
+    ours = partial(ifia_step, model, x[few], y[few], points=m, compile=fast)
+    yield Work(f"IFIA step, {m} points", ours, ifia, f"{8 * m}; 8x released", images)
+    ours = partial(attributions.integrated_gradients, model.eval(), x[few], y[few], steps=m)
+    peers = {"captum": partial(captum_maps, plain, x[few], y[few], points=m)}
+    yield Work(f"integrated gradients, {m} points", ours, peers, "1x captum", images)
+
+
+def scipy_loop(a: torch.Tensor, b: torch.Tensor) -> None:
+    """Kendall's tau, one pair of maps at a time."""
+    for p, q in zip(a.flatten(1).cpu().numpy(), b.flatten(1).cpu().numpy(), strict=True):
+        scipy.stats.kendalltau(p, q)
 
 
 def greedy_loop(maps: torch.Tensor, k: int, w: int) -> list[set]:
@@ -97,91 +156,54 @@ def greedy_loop(maps: torch.Tensor, k: int, w: int) -> list[set]:
     return found
 
 
-def network_rows(arch: str, batch: int, points: int, repeats: int) -> list[dict]:
-    """The rows that are measured in F."""
-    model = models.build(arch, 10)
-    x = torch.rand(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        y = model.eval()(x).argmax(1)
-    plain = torch_layers(model)
-    few, labels = x[: max(1, batch // points)], y[: max(1, batch // points)]
-    captum_ig = captum.attr.IntegratedGradients(model)
-    works = {  # name: (ours, peer, peer's name, floor in F, F passes over how many images)
-        "ART step, a = 3": (
-            lambda: art_step(model.train(), x, y, models.Softplus),
-            lambda: art_step(plain.train(), x, y, TorchSoftplus),
-            "torch's layers",
-            30,
-            batch,
-        ),
-        "PGD-10 step": (
-            lambda: pgd_step(model.train(), x, y),
-            lambda: pgd_step(plain.train(), x, y),
-            "torch's layers",
-            23,
-            batch,
-        ),
-        f"IFIA step, {points} points": (
-            lambda: ifia_step(model.eval(), few, labels, points=points),
-            lambda: ifia_step(plain.eval(), few, labels, points=points),
-            "torch's layers",
-            6 * points,
-            len(few),
-        ),
-        f"integrated gradients, {points} points": (
-            lambda: attributions.integrated_gradients(model.eval(), few, labels, steps=points),
-            lambda: captum_ig.attribute(few, target=labels, n_steps=points, method="riemann_right"),
-            "captum",
-            2 * points,
-            len(few),
-        ),
-    }
-    rows = []
-    for name, (ours, peer, peer_name, floor, images) in works.items():
-
-        def forward():
-            with torch.no_grad():
-                model.eval()(x)
-
-        seconds = interleaved({"F": forward, "ours": ours, "peer": peer}, repeats)
-        forward_pass = statistics.median(seconds["F"]) * images / batch
-        rows.append(row(name, seconds, forward_pass, floor, peer_name))
-    return rows
-
-
-def row(name: str, seconds: dict[str, list[float]], unit: float | None, floor: float | None, peer: str) -> dict:
-    """One line of the table: medians in F, and how many times faster than the peer, with the range over repeats."""
-    ratios = sorted(p / o for p, o in zip(seconds["peer"], seconds["ours"], strict=True))
-    median = {k: statistics.median(v) for k, v in seconds.items()}
-    return {
-        "work": name,
-        "floor F": floor,
-        "ours F": median["ours"] / unit if unit else None,
-        "peer F": median["peer"] / unit if unit else None,
-        "ours ms": 1e3 * median["ours"],
-        "peer": peer,
-        "times faster": statistics.median(ratios),
-        "from": ratios[0],
-        "to": ratios[-1],
-    }
-
-
-def metric_rows(repeats: int) -> list[dict]:
-    """The rows of rank correlation and LENS, per batch of maps."""
-    rows, noise = [], torch.Generator().manual_seed(0)
-    for size, count in ((32, 200), (128, 40)):
-        a, b = torch.rand(2, count, size, size, generator=noise)
-
-        def loop(a=a, b=b):
-            for p, q in zip(a.flatten(1).numpy(), b.flatten(1).numpy(), strict=True):
-                scipy.stats.kendalltau(p, q)
-
-        seconds = interleaved({"ours": lambda a=a, b=b: metrics.kendall(a, b), "peer": loop}, repeats)
-        rows.append(row(f"Kendall, {count} maps of {size}x{size}", seconds, None, None, "scipy loop"))
+def metric_works(a: argparse.Namespace, device: torch.device) -> Iterator[Work]:
+    """Rank correlation and LENS, per batch of maps."""
+    noise = torch.Generator().manual_seed(0)
+    target = "50x" if device.type == "cuda" else "5x"
+    for size, count in ((32, 1000), (128, 100)):
+        p, q = torch.rand(2, count, size, size, generator=noise).to(device)
+        peers = {"SciPy loop": partial(scipy_loop, p, q)}
+        yield Work(f"Kendall, {count} maps of {size}x{size}", partial(metrics.kendall, p, q), peers, target)
     maps = torch.rand(4, 128, 128, generator=noise)
-    works = {"ours": lambda: metrics.diverse_topk(maps, 1000, 1), "peer": lambda: greedy_loop(maps, 1000, 1)}
-    rows.append(row("diverse top-1000, 4 maps of 128x128", interleaved(works, repeats), None, None, "plain loop"))
-    return rows
+    peers = {"plain loop": partial(greedy_loop, maps, 1000, 1)}
+    if a.lens_checkout:
+        peers["released code"] = partial(released.diverse_topk(a.lens_checkout, 1000), maps)
+    ours = partial(metrics.diverse_topk, maps.to(device), 1000, 1)
+    yield Work("diverse top-1000, 4 maps of 128x128", ours, peers, "50x released")
+
+
+def python(code: str) -> None:
+    """Run code in a fresh interpreter."""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def import_works() -> Iterator[Work]:
+    """What a user waits for first."""
+    modules = "from artlib import presets, results, tables, training, plots, paper"
+    peers = {"torch, torchvision": partial(python, "import torch, torchvision")}
+    yield Work("import artlib", partial(python, modules), peers, "at most 1.1 times as long")
+
+
+def rows(work: Work, forward: Callable | None, a: argparse.Namespace, device: torch.device) -> list[dict]:
+    """Lines of the table, one a peer: medians in F, how many times faster we are, and the range over the repeats."""
+    functions = {"ours": work.ours, **work.peers} | ({"F": forward} if forward else {})
+    seconds = costs.interleaved(functions, repeats=a.repeats, device=device)
+    median = {k: statistics.median(v) for k, v in seconds.items()}
+    unit = median["F"] * work.images / a.batch if forward else None
+    first = {"work": work.name, "target": work.target, "ours ms": 1e3 * median["ours"]}
+    if forward:
+        eager = work.peers.get("without compiler", work.ours)
+        first["floor F"] = costs.flops(eager) / costs.flops(forward) * a.batch / work.images
+        first |= {
+            "ours F": median["ours"] / unit,
+            "ours MiB": round(costs.peak_memory(work.ours, device=device) / 2**20),
+        }
+    found = []
+    for peer in work.peers:
+        ratios = sorted(p / o for p, o in zip(seconds[peer], seconds["ours"], strict=True))
+        line = first | {"peer": peer} | ({"peer F": median[peer] / unit} if forward else {})
+        found.append(line | {"times faster": statistics.median(ratios), "from": ratios[0], "to": ratios[-1]})
+    return found
 
 
 def main() -> None:
@@ -192,14 +214,47 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--eager", action="store_true", help="leave the compiler out, and the minutes it takes")
+    parser.add_argument("--art-checkout", help=f"folder of {released.ART}")
+    parser.add_argument("--lens-checkout", help=f"folder of {released.LENS}")
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
-    table = pd.DataFrame(network_rows(a.arch, a.batch, a.points, a.repeats) + metric_rows(a.repeats))
+    device = pick_device(a.device)
+    model = models.build(a.arch, CLASSES, mean=released.MEAN, std=released.STD).to(device)
+    x = torch.rand(a.batch, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+
+    def forward() -> torch.Tensor:
+        with torch.no_grad():
+            return model.eval()(x)
+
+    table = []
+    for work in network_works(a, model, x, forward().argmax(1)):
+        table += rows(work, forward, a, device)
+    for work in [*metric_works(a, device), *import_works()]:
+        table += rows(work, None, a, device)
+    order = [
+        "work",
+        "target",
+        "floor F",
+        "ours F",
+        "ours ms",
+        "ours MiB",
+        "peer",
+        "peer F",
+        "times faster",
+        "from",
+        "to",
+    ]
+    table = pd.DataFrame(table)[order]
     print(tables.tidy(table).to_string(index=False))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    about = vars(a) | {"machine": results.machine("cpu"), "peak_memory_mib": round(peak)}
+    about = {k: v for k, v in vars(a).items() if "checkout" not in k}
+    about |= {"machine": results.machine(device), "process_peak_memory_mib": round(peak)}
     path = FIGURES / "bench" / "bench.json"
-    results.write_text(path, json.dumps({"rows": table.to_dict("records"), **about}, indent=1) + "\n")
+    results.write_text(
+        path, json.dumps({"rows": json.loads(table.to_json(orient="records")), **about}, indent=1) + "\n"
+    )
     results.write_text(path.with_suffix(".csv"), table.to_csv(index=False))
 
 

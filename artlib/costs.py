@@ -1,0 +1,287 @@
+"""What work costs before it is done: operations in forward passes, seconds, memory, and the hours of a run.
+
+F is one forward pass of the same ReLU network on the same images. Operations are those of convolutions and matrix
+products, two for a multiplication and an addition; all else is memory traffic, which shows in the measured rate.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from artlib import evaluation, presets, results, training
+from artlib.data import SETS, ImageSet
+from artlib.evaluation import Evaluation
+from artlib.training import TRAININGS, Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GREY = ("mnist", "fashion_mnist")  # data sets of one channel
+
+# ------------------------------------------------------------------ seconds, memory, operations of anything
+
+
+def _seconds(function: Callable, device: torch.device | str) -> float:
+    started = time.perf_counter()
+    function()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def interleaved(
+    functions: dict[str, Callable], *, repeats: int, device: torch.device | str = "cpu"
+) -> dict[str, list[float]]:
+    """Seconds of every function, `repeats` each after one warm-up, in turns: a slow minute of the machine hits all."""
+    for function in functions.values():
+        _seconds(function, device)
+    turns = [{name: _seconds(function, device) for name, function in functions.items()} for _ in range(repeats)]
+    return {name: [turn[name] for turn in turns] for name in functions}
+
+
+def peak_memory(work: Callable, *, device: torch.device | str = "cpu") -> int:
+    """The most bytes of tensors that `work()` holds at once, beyond those that were there before.
+
+    CUDA's allocator counts them; for the CPU the profiler sees every allocation, whoever makes it, unlike a process's
+    peak, which has the interpreter and freed pages in it.
+    """
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it greets on stderr
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+class _Counter(TorchDispatchMode):
+    """Counts by torch's formulas; its own FlopCounterMode raises where autograd.grad asks for a model's input.
+
+    Convolutions are not computed, their results are 0, so that a large network is counted in a second.
+    """
+
+    flops = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        packet, aten = func._overloadpacket, torch.ops.aten
+        if packet is aten.convolution and not args[6]:
+            x, w, _, *spec = args[:6]
+            sizes = zip(x.shape[2:], w.shape[2:], *spec, strict=True)
+            out = x.new_zeros(len(x), len(w), *((i + 2 * p - d * (k - 1) - 1) // s + 1 for i, k, s, p, d in sizes))
+        elif packet is aten.convolution_backward:
+            g, x, w, *_, mask = args
+            like = (x, w, g.new_zeros(g.shape[1]))
+            out = tuple(torch.zeros_like(v) if wanted else None for v, wanted in zip(like, mask, strict=True))
+        else:
+            out = func(*args, **(kwargs or {}))
+        if packet in flop_registry:
+            self.flops += flop_registry[packet](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def flops(work: Callable) -> int:
+    """Floating-point operations of `work()`, counted while it sees zeros for the result of every convolution."""
+    with _Counter() as counter:
+        work()
+    return counter.flops
+
+
+# ------------------------------------------------------------------ trainings and evaluations
+
+Shape = tuple[int, int, int]  # channels, pixels a side, classes
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something that is done to images, `run(net, images, **loops)`; its cost is linear in each loop's length."""
+
+    name: str
+    run: Callable[..., object]
+    net: nn.Module
+    shape: Shape
+    images: int  # in all
+    rows: int  # that pass through the network together: images, times points of integrated gradients
+    loops: dict[str, tuple[int, int]] = field(default_factory=dict)  # the shortest that can run, the real length
+
+    def on(self, images: int, *, device: torch.device | str = "cpu", **loops: int) -> Callable[[], object]:
+        """The work on so many random images, to be called, with real loops or those given; moves `net` to `device`."""
+        lengths = {name: length for name, (_, length) in self.loops.items()} | loops
+        return partial(self.run, self.net.to(device), _noise(images, self.shape).to(device), **lengths)
+
+
+def _noise(images: int, shape: Shape) -> ImageSet:
+    channels, size, classes = shape
+    noise = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, channels, size, size), generator=noise, dtype=torch.uint8)
+    return ImageSet(pixels, torch.zeros(images, dtype=torch.int64), tuple(map(str, range(classes))))
+
+
+def update(recipe: Recipe, *, shape: Shape = (3, 32, 10), images: int = 0, net: nn.Module | None = None) -> Work:
+    """The updates of a training on `images` images, epochs counted; `net` is the recipe's, if it is there already."""
+    net = net or training.build_model(recipe, _noise(2, shape))
+    return Work(recipe.label, partial(_update, recipe), net, shape, images, recipe.batch_size)
+
+
+def _update(recipe: Recipe, net: nn.Module, images: ImageSet) -> None:
+    x = images.images.to(next(net.parameters()).dtype) / 255
+    state = training.State(net, torch.optim.SGD(net.parameters()))
+    state.totals = torch.zeros(4, dtype=torch.float64, device=x.device)
+    forked = torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])  # dropout seeds torch's own generator
+    with forked, training.arithmetic(recipe.precision, x.device):
+        training._update(recipe, state, x, images.labels, 0.0)  # learning rate 0: the next call finds the same weights
+    net.zero_grad()
+
+
+def _ifia(e: Evaluation, net: nn.Module, images: ImageSet, **loops: int) -> None:
+    images = replace(images, labels=evaluation.predictions(net.eval(), images))  # only what is correct is attacked
+    evaluation.manipulate(net, images, replace(e, **loops), progress=False)
+
+
+def _predictions(net: nn.Module, images: ImageSet) -> None:
+    evaluation.predictions(net.eval(), images)
+
+
+def _accuracy(e: Evaluation, net: nn.Module, images: ImageSet, **loops: int) -> None:
+    _predictions(net, images)
+    evaluation.adversarial_predictions(net, images, replace(e, **loops), progress=False)
+
+
+def works(
+    preset: str,
+    *,
+    dataset: str,
+    protocol: str = "paper",
+    sets: tuple[ImageSet, ImageSet] | None = None,
+    trainings: Sequence[str] = TRAININGS,
+    judged: bool = True,
+) -> list[Work]:
+    """What `results.judged` does at a preset: each of `trainings` and, if `judged`, the evaluation of all of them.
+
+    `sets` are the training and test images; without them official numbers count, and a folder is loaded.
+    Raises ValueError as `presets.recipe` and `data.load` do.
+    """
+    recipes = [presets.recipe(preset, name, dataset=dataset, protocol=protocol) for name in trainings]
+    train, test, shape = _sizes(preset, dataset, sets)
+    found = []
+    for r in recipes:
+        images = r.epochs * (train if r.per_class is None else r.per_class * shape[2])
+        found.append(update(r, shape=shape, images=images, net=found[0].net if found else None))
+    if not judged:
+        return found
+    e, net = presets.evaluation(preset, dataset=dataset, protocol=protocol), found[0].net
+    attacked, accuracy = min(e.images, test), min(e.accuracy_images or test, test)
+    ifia = {"steps": (0, e.steps), "ig_steps": (1, e.ig_steps), "attack_ig_steps": (1, e.attack_ig_steps)}
+    pgd, n = {"pgd_steps": (0, e.pgd_steps)}, len(recipes)
+    return found + [
+        Work("IFIA", partial(_ifia, e), net, shape, n * attacked, e.rows, ifia),
+        Work(f"PGD-{e.pgd_steps}", partial(_accuracy, e), net, shape, n * accuracy, 250, pgd),
+        Work("predictions", _predictions, net, shape, n * (test - attacked), 500),  # IFIA counts its own
+    ]
+
+
+def _sizes(preset: str, dataset: str, sets: tuple[ImageSet, ImageSet] | None) -> tuple[int, int, Shape]:
+    if sets is None and dataset not in SETS:
+        sets = tuple(presets.images(preset, split, dataset=dataset) for split in ("train", "test"))
+    if sets is not None:
+        train, test = sets
+        return len(train), len(test), (*train.images.shape[1:3], len(train.classes))
+    info, (train, test) = SETS[dataset], presets.LIMITS[preset]
+    shape = (1 if dataset in GREY else 3, presets.image_size(preset, dataset) or info.size, info.classes)
+    return min(train or math.inf, info.images["train"]), min(test or math.inf, info.images["test"]), shape
+
+
+# ------------------------------------------------------------------ the forecast
+
+
+def per_image(work: Work, **loops: int) -> int:
+    """Floating-point operations an image, with real loops or those given, counted where all loops are short.
+
+    Two images less one: what is done once a batch, the check of its first image, is left out.
+    """
+    lengths = {name: length for name, (_, length) in work.loops.items()} | loops
+
+    def count(done: dict[str, int]) -> int:
+        if len(done) == len(lengths):
+            return flops(work.on(2, **done)) - flops(work.on(1, **done))
+        name = list(lengths)[len(done)]
+        least = work.loops[name][0]
+        if lengths[name] <= least + 1:
+            return count(done | {name: lengths[name]})
+        low, high = (count(done | {name: n}) for n in (least, least + 1))
+        return low + (lengths[name] - least) * (high - low)
+
+    return count({})
+
+
+def forward(work: Work) -> int:
+    """F: floating-point operations of one forward pass of one image through the network of `work`."""
+    return per_image(replace(work, run=_predictions, loops={}))
+
+
+def passes(work: Work) -> float:
+    """The cost of `work` an image, in forward passes F."""
+    return per_image(work) / forward(work)
+
+
+def rate(work: Work, *, device: torch.device | str = "cpu") -> float:
+    """Floating-point operations a second that `device` reaches in `work`, the better of two runs.
+
+    A GPU runs a real batch, a CPU 16 images, or one where one takes half a second. Loops are short, but for a GPU's
+    points of integrated gradients, few of which would leave it idle.
+    """
+    cuda = torch.device(device).type == "cuda"
+    short = {k: n if cuda and "ig" in k else least + 1 for k, (least, n) in work.loops.items()}
+    most = max(1, work.rows // short.get("attack_ig_steps", 1))
+    for images in [most] if cuda else [1, min(16, most)]:
+        run = work.on(images, device=device, **short)
+        taken = min(_seconds(run, device) for _ in range(2))
+        if taken > 0.5:
+            break
+    return per_image(work, **short) * images / taken
+
+
+def forecast(preset: str, *, device: torch.device | str | None = None, **run) -> "pd.DataFrame":
+    """What a preset costs, by `works` and in total: images, passes F an image, TFLOP, hours at the measured `rate`.
+
+    `run` is what `works` takes: dataset, protocol, sets, trainings, judged. Hours are NaN without a `device`; loading
+    and augmentation are not in them, and models that exist already are.
+    """
+    import pandas as pd
+
+    rows = []
+    for work in works(preset, **run):
+        each = per_image(work)
+        total = work.images * each
+        hours = total / rate(work, device=device) / 3600 if device else math.nan
+        rows.append([work.name, work.images, each / forward(work), total / 1e12, hours])
+    table = pd.DataFrame(rows, columns=["work", "images", "passes", "TFLOP", "hours"]).set_index("work")
+    table.loc["total", ["TFLOP", "hours"]] = table[["TFLOP", "hours"]].sum(skipna=False)
+    return table
+
+
+def announcement(preset: str, *, device: torch.device | str, **run) -> str:
+    """`forecast` in one line, to be printed before a long run; at smoke, which takes seconds, nothing is measured."""
+    if preset == "smoke":
+        return "seconds: smoke is for tests"
+    hours = forecast(preset, device=device, **run)["hours"]
+    unit, scale = ("hours", 1) if hours["total"] >= 1 else ("minutes", 60)
+    about = results.machine(device)
+    machine = about["device"] if "cuda" in str(device) else f"{about['device']}, {about['threads']} threads"
+    parts = ", ".join(f"{name} {scale * h:.1f}" for name, h in hours.drop("total").items())
+    return f"about {scale * hours['total']:.1f} {unit} on this machine ({machine}): {parts}"

@@ -1,0 +1,331 @@
+"""Operations by hand and by torch's own counter, memory, and the arithmetic of the forecast; no second is asserted."""
+
+import itertools
+import math
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from artlib import attributions, costs, data, evaluation, models, presets, training
+from artlib.evaluation import Evaluation
+from artlib.training import TRAININGS, Recipe
+
+# A network whose operations are easy to write down, for images of 8 x 8; two for a multiplication and an addition.
+FIRST, SECOND, LAST = 2 * (3 * 9) * 4 * 64, 2 * (4 * 9) * 5 * 16, 2 * 5 * 7
+F = FIRST + SECOND + LAST
+SHAPE = (3, 8, 7)
+
+
+def tiny() -> nn.Sequential:
+    first = [models.Conv2d(3, 4, 3, padding=1), nn.ReLU(), models.Conv2d(4, 5, 3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 7)).double()
+
+
+def update(**fields) -> costs.Work:
+    return costs.update(Recipe(**fields), shape=SHAPE, net=tiny())
+
+
+def judging(e: Evaluation) -> dict[str, costs.Work]:
+    """The three evaluations of the tiny network."""
+    base = costs.Work("", costs._predictions, tiny(), SHAPE, 1, e.rows)
+    loops = {"steps": (0, e.steps), "ig_steps": (1, e.ig_steps), "attack_ig_steps": (1, e.attack_ig_steps)}
+    return {
+        "ifia": replace(base, run=partial(costs._ifia, e), loops=loops),
+        "pgd": replace(base, run=partial(costs._accuracy, e), loops={"pgd_steps": (0, e.pgd_steps)}),
+        "predictions": base,
+    }
+
+
+# ------------------------------------------------------------------ operations
+
+
+@pytest.mark.parametrize("arch", ["wrn-10-1", "rar-cnn", "rar-resnet-1", "torch"])
+def test_operations_are_those_of_torchs_counter_which_computes(arch):
+    channels = 1 if arch == "rar-cnn" else 3
+    layers = [
+        nn.Conv2d(3, 4, (3, 5), stride=(1, 2), padding=2, dilation=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(896, 7),
+    ]
+    net = nn.Sequential(*layers) if arch == "torch" else models.build(arch, 7, in_channels=channels, size=28)
+    x = torch.rand(2, channels, 28, 28)
+    x, net = (x[..., :20], net.double()) if arch == "torch" else (x, net.double())
+    x = x.double().requires_grad_()
+
+    def step():
+        net(2 * x).logsumexp(1).sum().backward()
+
+    with FlopCounterMode(display=False) as oracle:
+        step()
+    assert costs.flops(step) == oracle.get_total_flops() > 0
+
+
+def test_natural_training_is_three_passes_but_for_the_gradient_of_the_image():
+    work = update()
+    assert costs.forward(work) == F
+    assert costs.per_image(work) == 3 * F - FIRST
+    assert costs.passes(work) == (3 * F - FIRST) / F
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_a_step_of_pgd_is_two_passes(steps):
+    assert costs.per_image(update(training="pgd", pgd_steps=steps)) == (2 * steps + 3) * F - FIRST
+
+
+def test_a_step_of_arts_attack_is_six_passes():
+    """Forward, two input gradients, and back through all three. Back, the last layer has nothing to pass: the vectors
+    that enter the two gradients are constant, and the loss does not depend on the logits."""
+    art = Recipe.__dataclass_fields__["art"].default_factory()
+    none, one, three = (costs.per_image(update(training="art", art=replace(art, attack_steps=a))) for a in (0, 1, 3))
+    assert one - none == 6 * F - 3 * LAST
+    assert three - none == 3 * (one - none)
+    # i*, cross-entropy, and L_attr: forward, two gradients, and back through all three for activations and weights
+    assert 12 * F < none < 16 * F
+
+
+@pytest.mark.parametrize("training_", TRAININGS)
+@pytest.mark.parametrize("protocol", ["paper", "authors"])
+def test_an_update_is_proportional_to_the_batch(training_, protocol):
+    recipe = training.paper_recipe("cifar10", training_, protocol=protocol, pgd_steps=2)
+    work = costs.update(recipe, shape=SHAPE, net=tiny())
+    assert costs.flops(work.on(5)) == 5 * costs.per_image(work)
+
+
+def test_integrated_gradients_are_two_passes_a_point():
+    net, x, y = tiny(), torch.rand(1, 3, 8, 8).double(), torch.zeros(1, dtype=torch.int64)
+    net.requires_grad_(False)
+
+    def cost(points: int) -> int:
+        return costs.flops(partial(attributions.integrated_gradients, net, x, y, steps=points))
+
+    weighted_sum = 2 * x.numel()
+    assert cost(7) - cost(6) == cost(2) - cost(1) == 2 * F + weighted_sum
+
+
+@pytest.mark.parametrize("protocol", ["paper", "authors"])
+def test_the_cost_of_long_loops_follows_exactly_from_short_ones(protocol):
+    changes = dict(steps=3, ig_steps=4, attack_ig_steps=5, pgd_steps=4, k=9)
+    for work in judging(evaluation.paper_evaluation("cifar10", protocol=protocol, **changes)).values():
+        assert costs.per_image(work) == costs.flops(work.on(2)) - costs.flops(work.on(1))
+
+
+def test_evaluation_in_passes():
+    e = Evaluation(steps=3, ig_steps=4, attack_ig_steps=5, pgd_steps=40, k=9)
+    works = judging(e)
+    # predicted twice, the map; each step: four passes a point, being one gradient only, then prediction and map
+    expected = 2 + 2 * e.ig_steps + e.steps * (4 * e.attack_ig_steps + 1 + 2 * e.ig_steps)
+    assert costs.passes(works["ifia"]) == pytest.approx(expected, rel=0.03)  # ends, and the sums over the points
+    assert costs.per_image(works["pgd"]) == (2 * e.pgd_steps + 2) * F
+    assert costs.per_image(works["predictions"]) == F
+
+
+def test_neither_weights_nor_torchs_generator_are_touched():
+    work = update(training="art", dropout=0.5)
+    before, state = [p.clone() for p in work.net.parameters()], torch.get_rng_state()
+    work.on(3)()
+    assert all(map(torch.equal, before, work.net.parameters()))
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(p.grad is None for p in work.net.parameters())
+
+
+def test_an_update_is_done_in_the_precision_of_its_recipe(monkeypatch):
+    asked = []
+    monkeypatch.setattr(training, "arithmetic", lambda *precision: asked.append(precision) or nullcontext())
+    update(precision="bf16").on(2)()
+    assert asked == [("bf16", torch.device("cpu"))]
+
+
+def test_every_random_image_is_attacked(monkeypatch):
+    """IFIA leaves alone what is misclassified, and nobody knows the class of noise."""
+    attacked = []
+    monkeypatch.setattr(evaluation, "manipulate", lambda net, images, e, progress: attacked.append((images, e)))
+    work = judging(Evaluation())["ifia"]
+    work.net[-1].bias.data = torch.arange(7.0).double()  # another class than the first
+    work.on(5, steps=3)()
+    ((images, e),) = attacked
+    assert torch.equal(images.labels, work.net(images.images.double() / 255).argmax(1)) and images.labels.min() > 0
+    assert (len(images), e.steps, e.ig_steps) == (5, 3, 100)
+
+
+# ------------------------------------------------------------------ seconds and memory
+
+
+def test_functions_take_turns_after_one_warm_up_each():
+    calls = []
+    seconds = costs.interleaved({"a": partial(calls.append, "a"), "b": partial(calls.append, "b")}, repeats=3)
+    assert calls == ["a", "b"] * 4
+    assert [len(v) for v in seconds.values()] == [3, 3] and min(itertools.chain(*seconds.values())) >= 0
+
+
+def test_peak_memory_is_what_is_held_at_once():
+    kept = torch.zeros(1000)
+    big = 8 * 10**6
+
+    def twice():
+        for _ in range(3):
+            a = torch.ones(10**6, dtype=torch.float64)
+            b = a + 1
+            del a, b
+
+    assert big * 2 <= costs.peak_memory(twice) < big * 2.01
+    assert costs.peak_memory(lambda: kept.add_(1)) < 100
+    assert costs.peak_memory(lambda: None) == 0
+
+
+def test_peak_memory_of_an_update_grows_with_the_batch_evenly():
+    work = costs.update(Recipe(arch="wrn-10-1"))
+    work.on(2)()
+    four, eight, twelve = (costs.peak_memory(work.on(n)) for n in (4, 8, 12))
+    saved = 4 * 4 * 16 * 32 * 32  # of four images, by the first convolution alone
+    assert twelve - eight == eight - four > saved
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_waited_for_and_its_allocator_read():
+    work = costs.update(Recipe(training="art", arch="wrn-10-1"))
+    assert costs.rate(work, device="cuda") > 0
+    a = torch.ones(10**6, device="cuda")
+    assert costs.peak_memory(lambda: a + 1, device="cuda") == pytest.approx(4 * 10**6, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["ifia", "pgd", "predictions"])
+def test_the_rate_of_a_machine_with_a_known_one(name, monkeypatch):
+    """A clock that advances by counted operations; what is done once a batch makes the machine look slower."""
+    monkeypatch.setattr(costs, "_seconds", lambda function, device: costs.flops(function) / 5e9)
+    work = judging(Evaluation(steps=9, ig_steps=9, attack_ig_steps=9, k=9))[name]
+    assert 4.8e9 < costs.rate(work) <= 5e9
+
+
+@pytest.mark.parametrize(("one", "images"), [(0.01, [1, 16]), (0.6, [1])])
+def test_a_rate_is_measured_on_few_images_and_short_loops(one, images, monkeypatch):
+    asked = []
+    monkeypatch.setattr(costs.Work, "on", lambda work, images, **options: asked.append((images, options)))
+    monkeypatch.setattr(costs, "_seconds", lambda function, device: asked[-1][0] * one)
+    monkeypatch.setattr(costs, "per_image", lambda work, **loops: 1)
+    ifia = judging(Evaluation(steps=9, ig_steps=9, attack_ig_steps=9, rows=40))["ifia"]
+    assert costs.rate(ifia) == pytest.approx(1 / one)
+    assert [n for n, _ in asked] == images
+    assert asked[0][1] == {"device": "cpu", "steps": 1, "ig_steps": 2, "attack_ig_steps": 2}
+    asked.clear()
+    costs.rate(replace(ifia, rows=6))
+    assert asked[-1][0] == min(3, images[-1])  # three images of two points
+
+
+# ------------------------------------------------------------------ the forecast
+
+EVERY = [
+    (preset, dataset, protocol)
+    for preset, dataset, protocol in itertools.product(presets.PRESETS, data.SETS, presets.PROTOCOLS)
+    if dataset != "cub200" or preset in presets.CPU_PRESETS
+]
+
+
+@pytest.mark.parametrize(("preset", "dataset", "protocol"), EVERY, ids=["-".join(c) for c in EVERY])
+def test_images_of_every_preset_and_data_set(preset, dataset, protocol, monkeypatch):
+    monkeypatch.setattr(training, "build_model", lambda recipe, images: images)
+    works = costs.works(preset, dataset=dataset, protocol=protocol)
+    info = data.SETS[dataset]
+    official = info.images["train"], info.images["test"]
+    train, test = (min(n, limit or n) for n, limit in zip(official, presets.LIMITS[preset], strict=True))
+    e = presets.evaluation(preset, dataset=dataset, protocol=protocol)
+    recipes = presets.recipes(preset, dataset=dataset, protocol=protocol)
+    expected = {
+        r.label: r.epochs * (r.per_class * info.classes if r.per_class else train) for r in recipes.values()
+    } | {
+        "IFIA": 3 * min(e.images, test),
+        f"PGD-{e.pgd_steps}": 3 * (test if e.accuracy_images is None else min(test, e.accuracy_images)),
+        "predictions": 3 * (test - min(e.images, test)),
+    }
+    assert {w.name: w.images for w in works} == expected
+    size = presets.image_size(preset, dataset) or info.size
+    assert {w.shape for w in works} == {(1 if "mnist" in dataset else 3, size, info.classes)}
+    assert len({id(w.net) for w in works}) == 1
+
+
+def test_known_sizes():
+    names = dict(preset="paper", dataset="gtsrb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "build_model", lambda recipe, images: images)
+        assert costs.works(**names)[0].images == 12 * 10_000 * 43
+        names["dataset"] = "flower17"
+        assert [w.images for w in costs.works(**names)] == [68 * 17_000] * 3 + [3 * 136, 3 * 136, 0]
+
+
+def test_channels_are_those_of_the_files():
+    grey = {
+        name for name, info in data.SETS.items() if presets.recipe("smoke", "art", dataset=name) and "mnist" in name
+    }
+    assert set(costs.GREY) == grey
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_the_sums_of_a_forecast(device, monkeypatch):
+    pgd = replace(judging(Evaluation(pgd_steps=3))["pgd"], name="PGD-3", images=700)
+    works = [replace(update(), images=5000), pgd]
+    monkeypatch.setattr(costs, "works", lambda preset, dataset: works if (preset, dataset) == ("cpu", "svhn") else [])
+    monkeypatch.setattr(costs, "rate", lambda work, device: 2e6)
+    table = costs.forecast("cpu", dataset="svhn", device=device)
+    assert list(table.index) == ["natural", "PGD-3", "total"] and list(table["images"])[:2] == [5000, 700]
+    assert list(table["passes"])[:2] == pytest.approx([3 - FIRST / F, 8])
+    tflop = [5000 * (3 * F - FIRST) / 1e12, 700 * 8 * F / 1e12]
+    assert list(table["TFLOP"]) == pytest.approx([*tflop, sum(tflop)])
+    hours = [t * 1e12 / 2e6 / 3600 for t in (*tflop, sum(tflop))] if device else [math.nan] * 3
+    assert list(table["hours"]) == pytest.approx(hours, nan_ok=True)
+    assert table.loc["total", ["images", "passes"]].isna().all()
+
+
+def test_own_images_are_counted(tmp_path):
+    for split, label, i in itertools.product(("train", "test"), ("rose", "tulip"), range(3)):
+        (tmp_path / split / label).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (i, 0, 0)).save(tmp_path / split / label / f"{i}.png")
+    folder = f"folder:{tmp_path}"
+    works = costs.works("smoke", dataset=folder)
+    assert (works[0].images, works[0].shape, works[3].images) == (6, (3, 28, 2), 3 * 6)
+    sets = tuple(presets.images("smoke", split, dataset="blossoms") for split in ("train", "test"))
+    sets = sets[0].subset(range(7)), sets[1].subset(range(5))
+    works = costs.works("smoke", dataset="blossoms", sets=sets)
+    assert (works[0].images, works[3].images, works[5].images) == (7, 3 * 5, 0)
+
+
+def test_trainings_alone():
+    assert [w.name for w in costs.works("smoke", dataset="blossoms", trainings=("art",), judged=False)] == ["art"]
+
+
+def test_the_announcement(monkeypatch):
+    import pandas as pd
+
+    hours = pd.DataFrame({"hours": [0.2, 1.0, 1.2]}, index=["natural", "art", "total"])
+    monkeypatch.setattr(costs, "forecast", lambda preset, device, dataset: hours)
+    monkeypatch.setattr(costs.results, "machine", lambda device: {"device": "CPU x86_64", "threads": 2})
+    line = costs.announcement("quick", dataset="blossoms", device="cpu")
+    assert line == "about 1.2 hours on this machine (CPU x86_64, 2 threads): natural 0.2, art 1.0"
+    hours *= 0.01
+    line = costs.announcement("quick", dataset="blossoms", device=torch.device("cpu"))
+    assert line == "about 0.7 minutes on this machine (CPU x86_64, 2 threads): natural 0.1, art 0.6"
+
+
+def test_smoke_measures_nothing(monkeypatch):
+    monkeypatch.delattr(costs, "forecast")
+    assert costs.announcement("smoke", dataset="blossoms", device="cpu") == "seconds: smoke is for tests"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (dict(preset="fast"), "unknown preset 'fast'; choose one of smoke"),
+        (dict(dataset="cifar11"), "unknown data set 'cifar11': choose one of blossoms"),
+        (dict(protocol="code"), "unknown protocol 'code'; choose one of paper, authors"),
+        (dict(trainings=("trades",)), "unknown training 'trades'; choose one of natural"),
+        (dict(preset="gpu", dataset="cub200"), "no recipe for cub200 yet"),
+    ],
+)
+def test_unknown_names_are_refused(names, message):
+    with pytest.raises(ValueError, match=message):
+        costs.forecast(**{"preset": "smoke", "dataset": "blossoms"} | names)
