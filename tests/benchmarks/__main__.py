@@ -1,6 +1,6 @@
 """`make bench`: what the costly parts cost, in forward passes F, beside a floor and peers, interleaved in one run.
 
-F is one forward pass of the same ReLU network on the same batch. The floor is arithmetic alone: the operations counted in
+F is one forward pass of the same ReLU network on the same batch. The floor is arithmetic alone: operations counted in
 convolutions and matrix products, over those of a forward pass. Peers: our own code without the compiler, the same work
 on torch's layers, torchattacks, captum, SciPy, a plain loop for LENS, and the papers' released code where a checkout is
 given (much of its time on a CPU is spent on subnormal numbers, which ours avoids).
