@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from artlib.data import send
 from artlib.models import check_batch, frozen
 
 
@@ -23,7 +24,7 @@ class Linf:
 
     def random(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """A start drawn uniformly from the ball, clipped to the pixel range."""
-        noise = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        noise = send(torch.rand(x.shape, generator=generator, dtype=x.dtype), x.device)
         return (x + self.eps * (2 * noise - 1)).clamp(0, 1)
 
     def direction(self, g: Tensor) -> Tensor:
@@ -43,8 +44,8 @@ class L2:
 
     def random(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """A start in a uniformly drawn direction at a uniformly drawn distance, clipped to the pixel range."""
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-        radius = torch.rand(len(x), 1, 1, 1, generator=generator, dtype=x.dtype).to(x.device)
+        noise = send(torch.randn(x.shape, generator=generator, dtype=x.dtype), x.device)
+        radius = send(torch.rand(len(x), 1, 1, 1, generator=generator, dtype=x.dtype), x.device)
         return (x + self.eps * radius * noise / _norm(noise)).clamp(0, 1)
 
     def direction(self, g: Tensor) -> Tensor:

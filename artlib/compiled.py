@@ -15,7 +15,6 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
-from artlib import distributed
 from artlib.models import frozen
 
 # Floating-point operations above which compiling, a minute or two, is won back: about ten minutes of two CPU cores, and
@@ -40,7 +39,8 @@ def call(function: Callable, model: nn.Module, *tensors: Tensor | None, compile:
     changes are changed. Randomness, decisions by value and messages between processes cannot be traced. When there is
     no compiler, or `function` cannot be traced, one line says so and everything goes on without.
     """
-    if not compile or function in _broken or _untraceable(model):
+    random = any(isinstance(m, nn.Dropout) and m.training and m.p > 0 for m in model.modules())
+    if not compile or random or function in _broken:
         return function(model, *tensors, **settings)
     graphs, key = _graphs.setdefault(model, {}), _signature(function, model, tensors, settings)
     try:
@@ -52,12 +52,6 @@ def call(function: Callable, model: nn.Module, *tensors: Tensor | None, compile:
         _broken.add(function)
         print(f"not compiled, slower: {type(error).__name__}: {str(error).strip().splitlines()[0]}", flush=True)
         return function(model, *tensors, **settings)
-
-
-def _untraceable(model: nn.Module) -> bool:
-    training = [m for m in model.modules() if m.training]
-    random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in training)
-    return random or (distributed.world() > 1 and any(isinstance(m, nn.BatchNorm2d) for m in training))
 
 
 def loss(function: Callable, model: nn.Module, *tensors: Tensor | None, compile: bool, **settings) -> tuple:

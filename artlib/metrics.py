@@ -3,10 +3,11 @@
 Maps are (N, H, W), any scale, one value a pixel. A measure returns one float64 an image, (N,), on the maps' device.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def _check(*maps: Tensor, k: int = 1, w: int = 0) -> None:
@@ -15,7 +16,7 @@ def _check(*maps: Tensor, k: int = 1, w: int = 0) -> None:
             raise ValueError(f"maps must be (N, H, W), got {tuple(m.shape)}: attributions.heatmap makes them")
         if m.shape != maps[0].shape:
             raise ValueError(f"the maps must have one shape, got {tuple(maps[0].shape)} and {tuple(m.shape)}")
-        if m.is_floating_point() and bool(torch.isnan(m).any()):
+        if m.is_floating_point() and bool(m.amax((1, 2)).isnan().any()):
             raise ValueError("a map holds NaN, which has no rank: leave that image out and count it as a failure")
     height, width = maps[0].shape[1:]
     if not 1 <= k <= height * width:
@@ -24,55 +25,112 @@ def _check(*maps: Tensor, k: int = 1, w: int = 0) -> None:
         raise ValueError(f"w, how far a window reaches, must be 0 or more (1 for 3 x 3, 2 for 5 x 5), got {w}")
 
 
-def _in_chunks(function, *maps: Tensor) -> Tensor:
-    pixels = 2**17 if maps[0].device.type == "cpu" else 2**24  # stays in a CPU's cache; bounds the memory
-    rows = max(1, pixels // maps[0].shape[1:].numel())
-    return torch.cat([function(*parts) for parts in zip(*(m.split(rows) for m in maps), strict=True)])
+def _in_chunks(function, *maps: Tensor, threads: int = 1) -> Tensor:
+    on_cpu = maps[0].device.type == "cpu"
+    threads, pixels = (threads, 2**16) if on_cpu else (1, 2**24)  # stays in a CPU's cache; bounds the memory
+    chunks = min(threads * -(-maps[0].numel() // (threads * pixels)), len(maps[0]))
+    parts = [m.tensor_split(max(1, chunks)) for m in maps]
+    if min(threads, chunks) <= 1:
+        return torch.cat(list(map(function, *parts)))
+    with ThreadPoolExecutor(threads) as pool:
+        return torch.cat(list(pool.map(function, *parts)))
 
 
-def _argsort(rows: Tensor, *, descending: bool = False) -> Tensor:
-    """Order of each row (N, n), equal values by index; on the CPU by numpy's radix sort, 4 times torch.sort's speed."""
-    if rows.is_floating_point():
-        rows = rows.detach() + 0.0  # -0.0 becomes 0.0, its equal
-    if rows.device.type != "cpu":
-        return torch.sort(rows, dim=1, stable=True, descending=descending).indices
-    bits, keys = 8 * rows.element_size(), rows
-    if rows.is_floating_point():  # the bits of IEEE floats are integers in their order, but backwards below 0
-        integers = {16: torch.int16, 32: torch.int32, 64: torch.int64}[bits]
-        keys = rows.view(integers) ^ (rows.view(integers) >> bits - 1 & torch.iinfo(integers).max)
-    keys = keys.to(torch.int16) if bits == 8 else keys
-    digits = (~keys if descending else keys).contiguous().view(torch.int16).unflatten(1, (rows.shape[1], -1)).unbind(2)
-    order = None
-    for i, digit in enumerate(digits, 1):  # the least significant 16 bits first; the sign is in the last
-        digit = digit.contiguous() if order is None else digit.gather(1, order)
-        digit = digit.numpy() if i == len(digits) else digit.numpy().view(np.uint16)
-        step = torch.from_numpy(digit.argsort(1, kind="stable"))
-        order = step if order is None else order.gather(1, step)
+# Functions of rows (N, n) take tensors and, for the CPU, numpy's arrays: numpy sorts integers 10 times as fast as torch
+# there, and its operations keep to one thread and release Python's lock, so that chunks run side by side.
+
+
+def _rows(maps: Tensor):
+    maps = maps.detach().flatten(1)
+    if maps.is_floating_point():
+        maps = (maps.float() if maps.dtype == torch.bfloat16 else maps) + 0.0  # -0.0 becomes 0.0, its equal
+    return maps.numpy() if maps.device.type == "cpu" else maps
+
+
+def _library(rows):
+    return np if isinstance(rows, np.ndarray) else torch
+
+
+def _places(n: int, rows):
+    if _library(rows) is torch:
+        return torch.arange(n, dtype=torch.int32, device=rows.device)
+    return np.arange(n, dtype=np.int32)
+
+
+def _sort(rows):
+    if _library(rows) is torch:
+        return rows.sort(1).values
+    rows.sort(1)  # in place
+    return rows
+
+
+def _integers(rows):
+    """Integers as wide as the values and in their order: the bits of IEEE floats are, but backwards below 0."""
+    xp, bits = _library(rows), 8 * rows.itemsize
+    if rows.dtype in (xp.float16, xp.float32, xp.float64):
+        rows = rows.view({16: xp.int16, 32: xp.int32, 64: xp.int64}[bits])
+        rows = rows ^ (rows >> bits - 1 & xp.iinfo(rows.dtype).max)
+    return rows
+
+
+def _argsort(rows, *, descending: bool = False):
+    """Order of each row, equal values by index, as indices of the flattened rows, for `take`."""
+    count, n = rows.shape
+    if _library(rows) is torch:
+        order = torch.sort(rows, dim=1, stable=True, descending=descending).indices
+        return order + n * _places(count, rows)[:, None]
+    keys, index_bits = _integers(rows).astype(np.int64), rows.size.bit_length()
+    keys = ~keys if descending else keys
+    order = keys << 32 if rows.itemsize < 8 else keys >> index_bits << index_bits
+    order += np.arange(rows.size).reshape(rows.shape)
+    order = _sort(order) & (1 << index_bits) - 1
+    if rows.itemsize == 8:
+        ordered = keys.take(order)
+        if (ordered[:, 1:] < ordered[:, :-1]).any():  # unlike values, but only in the bits that the indices took
+            order = keys.argsort(1, kind="stable") + n * np.arange(count)[:, None]
     return order
 
 
-def _starts(ordered: Tensor) -> Tensor:
+def _starts(ordered):
     """True where a run of equal values begins, in rows that hold equal values side by side."""
-    return F.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0), value=True)
+    starts = _library(ordered).ones_like(ordered, dtype=bool)
+    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    return starts
 
 
-def _before_run(starts: Tensor) -> Tensor:
-    """Number of places before the run of every place, int32; their sum is the number of pairs that are not tied."""
-    return (starts * torch.arange(starts.shape[1], dtype=torch.int32, device=starts.device)).cummax(1).values
+def _before_run(starts):
+    """Number of places before the run of every place."""
+    begins = starts * _places(starts.shape[1], starts)
+    return begins.cummax(1).values if _library(begins) is torch else np.maximum.accumulate(begins, 1, out=begins)
 
 
-def _centred_ranks(rows: Tensor) -> Tensor:
+def _untied_pairs(starts) -> Tensor:
+    """Number (N,) of pairs of unlike values."""
+    count, n = starts.shape
+    if _library(starts) is torch:
+        return _before_run(starts).sum(1)
+    others = np.flatnonzero(~starts)  # few in most maps
+    second = np.flatnonzero(np.diff(others, prepend=-1) > 1)
+    length = np.diff(second, append=len(others))
+    tied = np.bincount(others[second] // n, length * (length + 1) // 2, minlength=count)
+    return torch.from_numpy(n * (n - 1) // 2 - tied.astype(np.int64))
+
+
+def _ranks(rows):
     """Number of smaller minus number of larger values: twice the average rank, less its mean."""
-    order = _argsort(rows)
-    starts = _starts(rows.gather(1, order))
-    ends = F.pad(starts[:, 1:], (0, 1), value=True)
-    return torch.empty_like(order).scatter_(1, order, (_before_run(starts) - _before_run(ends.flip(1)).flip(1)).long())
+    xp, order = _library(rows), _argsort(rows)
+    starts = _starts(rows.take(order))
+    larger = xp.flip(_before_run(xp.flip(xp.roll(starts, -1, 1), (1,))), (1,))
+    ordered = _before_run(starts) - larger
+    ranks = xp.empty_like(ordered)
+    ranks.reshape(-1)[order.reshape(-1)] = ordered.reshape(-1)
+    return ranks
 
 
 def topk(maps: Tensor, k: int) -> Tensor:
     """Flat indices (N, k) of the k largest pixels, largest first, equal ones by index; errors as `lens_recall`."""
     _check(maps, k=k)
-    return _argsort(maps.flatten(1), descending=True)[:, :k]
+    return torch.as_tensor(_argsort(_rows(maps), descending=True)[:, :k] % maps.shape[1:].numel())
 
 
 def topk_mask(maps: Tensor, k: int) -> Tensor:
@@ -96,57 +154,68 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's rank correlation as scipy.stats.spearmanr, average ranks for ties; range and errors as `kendall`."""
     _check(a, b)
-    return cosine(*(_in_chunks(_centred_ranks, m.flatten(1))[:, None] for m in (a, b)))
+    threads = torch.get_num_threads()
+    ranks = (_in_chunks(lambda part: torch.as_tensor(_ranks(_rows(part))), m, threads=threads) for m in (a, b))
+    return cosine(*(r[:, None] for r in ranks))
 
 
 def kendall(a: Tensor, b: Tensor) -> Tensor:
-    """Kendall's tau-b as scipy.stats.kendalltau, from exact counts, in O(n sqrt(n)) for n pixels.
+    """Kendall's tau-b as scipy.stats.kendalltau, from exact counts, in O(n log(n)^2) for n pixels.
 
     (concordant - discordant) / sqrt(pairs not tied in a * pairs not tied in b), over pairs of pixels (Kendall 1945).
     In [-1, 1]; NaN where a map is constant (callers count that as a failure). ValueError for NaN and unlike shapes.
     """
     _check(a, b)
-    return _in_chunks(_tau_b, a.flatten(1), b.flatten(1))
+    return _in_chunks(_tau_b, a, b, threads=torch.get_num_threads())
 
 
 def _tau_b(a: Tensor, b: Tensor) -> Tensor:
-    """A pair is discordant if the orders by (a, b, index) and by (b, a, index) have it in opposite ways."""
-    by_a = _argsort(a)
-    new_a = _starts(a.gather(1, by_a))
-    rank_a = torch.empty_like(by_a).scatter_(1, by_a, _before_run(new_a).long())
-    by_b = by_a.gather(1, _argsort(b.gather(1, by_a)))  # of equal b by a
-    small = torch.int16 if a.shape[1] <= 2**15 else torch.int32  # sorts faster
-    to_a = _argsort(rank_a.to(small).gather(1, by_b))  # of equal a by b
-    b = b.gather(1, by_b)
-    new_b, new_both = _starts(b), new_a | _starts(b.gather(1, to_a))
-    untied_a, untied_b, untied = (_before_run(new).sum(1) for new in (new_a, new_b, new_both))
-    difference = untied_a + untied_b - untied - 2 * _inversions(to_a)  # concordant - discordant
+    """With the pixels in the order of (a, b), a pair is discordant if the order of b, stable, inverts it."""
+    a, b = (_integers(rows) if rows.itemsize < 8 else _ranks(rows) for rows in (_rows(a), _rows(b)))  # fit 32 bits
+    xp = _library(a)
+    pixels = xp.asarray(a, dtype=xp.int64) << 32
+    pixels += xp.asarray(b, dtype=xp.int64)
+    pixels += 2**31  # makes the lower half positive
+    pixels = _sort(pixels)
+    untied_a, untied = _untied_pairs(_starts(pixels >> 32)), _untied_pairs(_starts(pixels))
+    pixels -= 2**31
+    pixels <<= 32  # b in the upper half
+    pixels += _places(a.shape[1], a)
+    pixels = _sort(pixels)
+    untied_b = _untied_pairs(_starts(pixels >> 32))
+    discordant = torch.as_tensor(_inversions(xp.asarray(pixels, dtype=xp.int32)))
+    difference = untied_a + untied_b - untied - 2 * discordant  # concordant - discordant
     return (difference / untied_a.double().sqrt() / untied_b.double().sqrt()).clamp(-1, 1)
 
 
-def _inversions(p: Tensor) -> Tensor:
-    """Number (N,) of pairs i < j with p_i > p_j in rows (N, n) that are permutations of 0..n-1.
+def _inversions(p):
+    """Number (N,) of pairs i < j with p_i > p_j, in rows (N, n) that are permutations of 0 to n - 1.
 
-    Places and values are cut into blocks of about sqrt(n). A pair lies in one block of places; or in two, but in one
-    block of values; or in two of both, and then the number of points in each (block of places, block of values) tells.
+    Pairs within a block of 16 places are compared. Then blocks are merged by twos as in merge sort: the elements of a
+    second block move to the left, all together, by as many places as they have inversions with the first block.
     """
-    count, n = p.shape
-    shift = (n - 1).bit_length() // 2
-    block, blocks = 1 << shift, (n - 1 >> shift) + 1
-    places = torch.arange(blocks * block, device=p.device).expand(count, -1)
-    p = torch.cat([p, places[:, n:]], 1)  # the end is in order: no more inversions
-    inverse = torch.empty_like(p).scatter_(1, p, places)
-    cells = (places >> shift) * blocks + (p >> shift)
-    table = torch.zeros(count, blocks * blocks, dtype=torch.int64, device=p.device)
-    table = table.scatter_add_(1, cells, torch.ones_like(p)).view(count, blocks, blocks)
-    earlier = table.cumsum(1) - table
-    apart = table * (earlier.sum(2, keepdim=True) - earlier.cumsum(2))  # larger values in earlier blocks
-    within = torch.stack([p, inverse >> shift]).to(torch.int16 if n <= 2**15 else torch.int32)  # compares faster
-    within = within.view(2, count, blocks, block).permute(3, 0, 1, 2).contiguous()  # long rows for the loop
-    larger, tallies = torch.empty_like(within), torch.zeros_like(within)
-    for i in range(block - 1):
-        tallies[i + 1 :].add_(torch.gt(within[i], within[i + 1 :], out=larger[i + 1 :]))  # not bool, which is slower
-    return apart.sum((1, 2)) + tallies.sum((0, 1, 3))
+    xp, (count, n) = _library(p), p.shape
+    levels = max(0, (n - 1).bit_length() - 4)
+    size = 16 << levels
+    narrow, wide = (xp.int16, xp.int32) if size <= 2**15 else (xp.int32, xp.int64)  # for a value; for value and place
+    places = xp.asarray(_places(size, p), dtype=wide)
+    x = xp.asarray(0 * p[:, :1], dtype=wide) + places
+    x[:, :n] = p  # what follows is in order: no more inversions
+    columns = xp.asarray(x, dtype=narrow).reshape(-1, 16).T.flatten().reshape(16, -1)
+    within = xp.zeros_like(columns, dtype=xp.int8)
+    for i in range(1, 16):
+        within[i:] += columns[:-i] > columns[i:]
+    x *= size
+    x += places
+    before, after, second = 0, 0 * x, 0 * x
+    for level in range(levels):
+        block = 16 << level
+        x = _sort(x.reshape(-1, 2 * block)).reshape(x.shape)
+        xp.bitwise_and(x, block, out=second)  # the bit that places in second blocks have
+        second *= (places & 2 * block - 1) << levels - level - 1
+        after += second  # size / 2 times the places, so that levels add up
+        before += size // 4 * (3 * block - 1)
+    return within.reshape(16, count, size // 16).sum((0, 2)) + before - after.sum(1) // (size // 2)
 
 
 def dilate(mask: Tensor, w: int) -> Tensor:
@@ -180,7 +249,8 @@ def _greedy(maps: Tensor, k: int, w: int) -> Tensor:
     """
     n = maps.shape[1] * maps.shape[2]
     falling = torch.arange(n, 0, -1, dtype=torch.int32, device=maps.device).expand(len(maps), -1)
-    ranks = torch.empty_like(falling).scatter_(1, _argsort(maps.flatten(1), descending=True), falling).view(maps.shape)
+    order = torch.as_tensor(_argsort(_rows(maps), descending=True))
+    ranks = torch.empty_like(falling).put_(order, falling).view(maps.shape)
     left = ranks.masked_fill(ranks <= n - k * (2 * w + 1) ** 2, 0)
     chosen = torch.zeros_like(ranks)
     while left.any():

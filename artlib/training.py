@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from artlib import compiled, distributed, models, objectives
-from artlib.data import AUGMENT, SETS, ImageSet, batches, mean_std, send
+from artlib.attacks import Linf
+from artlib.data import AUGMENT, SETS, ImageSet, batches, mean_std
 from artlib.objectives import ArtSettings
 
 TRAININGS = ("natural", "pgd", "art")
@@ -225,12 +226,6 @@ def build_model(recipe: Recipe, images: ImageSet) -> nn.Module:
     )
 
 
-def attack_start(recipe: Recipe, x: Tensor, step: int) -> Tensor:
-    """Where the inner attacks on batch x begin: `attacks.Linf(recipe.eps).random`, its noise sent without a wait."""
-    noise = torch.rand(x.shape, generator=generator(recipe.seed, "attack", step), dtype=x.dtype)
-    return (x + recipe.eps * (2 * send(noise, x.device) - 1)).clamp(0, 1)
-
-
 def loss_of(
     recipe: Recipe, model: nn.Module, x: Tensor, y: Tensor, *, start: Tensor, batch: int, compile: bool = False
 ) -> tuple[Tensor, ...]:
@@ -354,7 +349,7 @@ def fit(
     quiet = not (progress and leads)
     if compile is None:
         compile = recipe.training == "art" and _compiling_pays(recipe, model, images, per_epoch)
-    compile = compile and distributed.world() == 1  # sums over processes cannot be traced
+    compile = compile and distributed.world() == 1  # messages between processes cannot be traced
     bar = tqdm(total=recipe.epochs * per_epoch, initial=state.step, disable=quiet, file=sys.stdout, mininterval=1)
     bar.set_description(f"{recipe.label} on {recipe.dataset}")
     started = saved = time.monotonic()
@@ -390,9 +385,9 @@ def fit(
 
 
 def _compiling_pays(recipe: Recipe, model: nn.Module, images: ImageSet, per_epoch: int) -> bool:
-    steps = recipe.epochs * per_epoch * recipe.batch_size / distributed.world()
+    passes = recipe.epochs * per_epoch * recipe.batch_size
     x = images.images[:1].to(recipe.dtype) / 255
-    return compiled.pays(model, x, passes=steps * (6 * recipe.art.attack_steps + 12))
+    return compiled.pays(model, x, passes=passes * (6 * recipe.art.attack_steps + 12))
 
 
 def _check_start(step: int, device: torch.device) -> None:
@@ -436,7 +431,9 @@ def _update(recipe: Recipe, state: State, x: Tensor, y: Tensor, lr: float, *, co
     if recipe.dropout:  # dropout draws from the global generator, in each process its own numbers
         stream = f"dropout{distributed.rank() or ''}"
         torch.manual_seed(int(generator(recipe.seed, stream, state.step).initial_seed()))
-    start = x if recipe.training == "natural" else attack_start(recipe, x, state.step)
+    start = x
+    if recipe.training != "natural":
+        start = Linf(recipe.eps).random(x, generator=generator(recipe.seed, "attack", state.step))
     sums = torch.zeros_like(state.totals)
     optimizer.zero_grad(set_to_none=True)
     for part in distributed.parts(len(x), recipe.micro_batch):

@@ -33,6 +33,14 @@ def scipy_rows(function, a, b):
         return np.array([function(x.ravel(), y.ravel()) for x, y in zip(a.numpy(), b.numpy(), strict=True)])
 
 
+def tau(x, y):
+    return scipy.stats.kendalltau(x, y).statistic
+
+
+def rho(x, y):
+    return scipy.stats.spearmanr(x, y).statistic
+
+
 def random_maps(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
@@ -90,8 +98,8 @@ def test_two_sparse_maps_of_one_support_share_their_zeros_by_index():
 def test_correlations_equal_scipy(maps):
     a, b = maps
     if a[0].numel() > 1:
-        same(metrics.kendall(a, b), scipy_rows(lambda x, y: scipy.stats.kendalltau(x, y).statistic, a, b))
-        same(metrics.spearman(a, b), scipy_rows(lambda x, y: scipy.stats.spearmanr(x, y).statistic, a, b))
+        same(metrics.kendall(a, b), scipy_rows(tau, a, b))
+        same(metrics.spearman(a, b), scipy_rows(rho, a, b))
     if a.any((1, 2)).all() and b.any((1, 2)).all():
         same(
             metrics.cosine(a, b),
@@ -99,12 +107,46 @@ def test_correlations_equal_scipy(maps):
         )
 
 
-@pytest.mark.parametrize("size", [(128, 128), (227, 227), (1, 65537)])  # 65537 ranks no longer fit 16 bits
+@pytest.mark.parametrize("size", [(128, 128), (128, 256), (181, 182), (227, 227), (1, 65537)])  # around 2**15, 2**16
 def test_kendall_of_large_maps(size):
     a = random_maps(1, *size)
     b = (a + random_maps(1, *size, seed=1)).mul(50).round()  # ties in one of the two
-    same(metrics.kendall(a, b), scipy_rows(lambda x, y: scipy.stats.kendalltau(x, y).statistic, a, b))
+    same(metrics.kendall(a, b), scipy_rows(tau, a, b))
     same(metrics.kendall(a, -a), [-1.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int32])
+def test_correlations_of_any_dtype(dtype):
+    a, b = (random_maps(2, 3, 12, 12) * 40).round().to(dtype)
+    if dtype.is_floating_point:
+        a, b = a / 7, b * b.sign().roll(1, 2)  # holds 0.0 and -0.0
+    for ours, scipys in ((metrics.kendall, tau), (metrics.spearman, rho)):
+        same(ours(a, b), scipy_rows(scipys, a.double(), b.double()))
+
+
+@quick
+@given(pairs())
+def test_tensors_and_arrays_agree(maps):
+    rows = [m.flatten(1) for m in maps]  # as on a GPU
+    arrays = [metrics._rows(m) for m in maps]
+    for descending in (False, True):
+        for tensor, array in zip(rows, arrays, strict=True):
+            order = metrics._argsort(tensor, descending=descending)
+            assert order.tolist() == metrics._argsort(array, descending=descending).tolist()
+    for tensor, array in zip(rows, arrays, strict=True):
+        assert metrics._ranks(tensor).tolist() == metrics._ranks(array).tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        expected = metrics.kendall(*maps)
+        patch.setattr(metrics, "_rows", lambda m: m.flatten(1))
+        same(metrics.kendall(*maps), expected)
+
+
+def test_values_that_differ_in_the_last_bits_are_no_ties():
+    a, b = random_maps(2, 2, 20, 20)
+    close = 1 + a.flatten(1).argsort(1).argsort(1).view(a.shape) * 2.0**-52  # in the order of a
+    assert torch.equal(metrics.topk(close, 400), metrics.topk(a, 400))
+    same(metrics.kendall(close, b), metrics.kendall(a, b))
+    same(metrics.spearman(close, b), metrics.spearman(a, b))
 
 
 def test_kendall_by_hand():
@@ -113,12 +155,19 @@ def test_kendall_by_hand():
     same(metrics.kendall(a, b), [1 / 3, 1 / 2, -1.0, torch.nan])
 
 
-def test_chunks_do_not_show():
+@pytest.mark.parametrize("threads", [1, 3])
+def test_chunks_and_threads_do_not_show(threads):
     a, b = random_maps(2, 300, 30, 30)  # more than one chunk
-    for measure in PAIRWISE:
-        same(measure(a, b), torch.cat([measure(a[i : i + 7], b[i : i + 7]) for i in range(0, 300, 7)]))
-    mask = metrics.diverse_topk(a, 20, 2)
-    assert torch.equal(mask[250:], metrics.diverse_topk(a[250:], 20, 2))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for measure in PAIRWISE:
+            same(measure(a, b), torch.cat([measure(a[i : i + 7], b[i : i + 7]) for i in range(0, 300, 7)]))
+        mask = metrics.diverse_topk(a, 20, 2)
+        assert torch.equal(mask[250:], metrics.diverse_topk(a[250:], 20, 2))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_nan_where_a_correlation_is_not_defined():

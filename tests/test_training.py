@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 
 from artlib import compiled, data, objectives, training
-from artlib.attacks import Linf
 from artlib.data import Augment, ImageSet
 from artlib.training import Recipe, fit, learning_rate, paper_recipe
 
@@ -243,12 +242,6 @@ def test_a_generator_is_one_of_its_seed_stream_and_step():
     assert all(draw(*key) == draw(*key) for key in keys[::50])
 
 
-def test_the_attack_starts_where_its_ball_says():
-    recipe, x = Recipe(eps=0.1, seed=3), torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    expected = Linf(0.1).random(x, generator=training.generator(3, "attack", 7))
-    assert torch.equal(training.attack_start(recipe, x, 7), expected) and not torch.equal(expected, x)
-
-
 def test_a_generator_gives_the_numbers_numpy_derives_for_it():
     """Independent of the machine and of torch's global state: SeedSequence is specified, so is the Mersenne Twister."""
     import numpy as np
@@ -469,9 +462,9 @@ def test_torchs_settings_are_those_of_before_after_a_training(monkeypatch):
     before = [p.fp32_precision for p in products]
     update = training._update
 
-    def spy(*args):
+    def spy(*args, **options):
         inside.append([torch.is_autocast_enabled("cpu"), *(p.fp32_precision for p in products)])
-        update(*args)
+        update(*args, **options)
 
     monkeypatch.setattr(training, "_update", spy)
     for precision in training.PRECISIONS:
@@ -486,7 +479,7 @@ def test_torchs_settings_are_those_of_before_after_a_training(monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "authors"])  # whose top-k looks for NaN
 def test_an_update_does_not_wait_for_the_gpu(name, precision):
     changes = dict(precision=precision, augment="cifar10", dropout=0.1, epochs=1, micro_batch=3)
     recipe = Recipe(**TINY | OBJECTIVES[name] | changes)
@@ -563,9 +556,9 @@ def test_a_killed_training_ends_with_the_same_weights(name, tmp_path):
     steps = []
     update = training._update
 
-    def counted(recipe, state, *args):
+    def counted(recipe, state, *args, **options):
         steps.append(state.step)
-        update(recipe, state, *args)
+        update(recipe, state, *args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_update", counted)
