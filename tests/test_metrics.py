@@ -143,7 +143,7 @@ def test_tensors_and_arrays_agree(maps):
 
 def test_values_that_differ_in_the_last_bits_are_no_ties():
     a, b = random_maps(2, 2, 20, 20)
-    close = 1 + a.flatten(1).argsort(1).argsort(1).view(a.shape) * 2.0**-52  # in the order of a
+    close = 1 + a.flatten(1).argsort(1).argsort(1).view(a.shape).double() * 2.0**-52  # in the order of a
     assert torch.equal(metrics.topk(close, 400), metrics.topk(a, 400))
     same(metrics.kendall(close, b), metrics.kendall(a, b))
     same(metrics.spearman(close, b), metrics.spearman(a, b))
