@@ -50,7 +50,8 @@ def call(function: Callable, model: nn.Module, *tensors: Tensor | None, compile:
             return graphs[key](_state(model), *tensors)
     except Exception as error:
         _broken.add(function)
-        print(f"not compiled, slower: {type(error).__name__}: {str(error).strip().splitlines()[0]}", flush=True)
+        reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+        print(f"not compiled, slower: {reason}", flush=True)
         return function(model, *tensors, **settings)
 
 
