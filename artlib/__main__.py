@@ -5,9 +5,10 @@
 
 import argparse
 import sys
+from dataclasses import replace
 
 from artlib import costs, distributed, presets, results, tables
-from artlib.training import TRAININGS, pick_device
+from artlib.training import PRECISIONS, TRAININGS, pick_device
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,12 +21,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--protocol", default="paper", choices=presets.PROTOCOLS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--precision", choices=PRECISIONS, help="instead of the preset's")
+    parser.add_argument("--micro-batch", type=int, help="images at once, for a small card")
     a = parser.parse_args(argv)
     try:
         with distributed.joined():
             device = pick_device(a.device)
             named = dict(dataset=a.dataset, protocol=a.protocol, seed=a.seed)
-            recipe = presets.recipe(a.preset, a.training, **named)
+            changes = {k: v for k in ("precision", "micro_batch") if (v := getattr(a, k)) is not None}
+            recipe = replace(presets.recipe(a.preset, a.training, **named), **changes)
             with distributed.first():  # the others find what it downloads
                 train = presets.images(a.preset, "train", dataset=a.dataset)
             if distributed.world() == 1 and not results.model_path(recipe, train).exists():

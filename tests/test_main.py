@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,14 @@ def test_train_writes_a_model_and_ends_with_its_line(models, capsys):
     assert lines(capsys.readouterr().out) == [line]  # found, not trained: nothing else is printed
 
 
+def test_precision_and_parts_of_a_batch_change_the_recipe(models):
+    main(["train", *SMOKE, "--training", "natural", "--precision", "float32", "--micro-batch", "8"])
+    (path,) = models.glob("*.safetensors")
+    recipe = presets.recipe("smoke", "natural", dataset="blossoms")
+    images = presets.images("smoke", "train", dataset="blossoms")
+    assert path == results.model_path(replace(recipe, precision="float32", micro_batch=8), images)
+
+
 def test_judge_prints_the_row_of_table_1(models, capsys):
     command = ["judge", *SMOKE, "--training", "natural"]
     main(command)
@@ -53,6 +62,7 @@ def test_judge_prints_the_row_of_table_1(models, capsys):
         (("--dataset", "cifar11"), "unknown data set 'cifar11': choose one of blossoms, cifar10"),
         (("--dataset", "folder:no/such/folder"), "there is no folder no/such/folder"),
         (("--seed", "-1"), "seed is -1; it must be 0 or larger"),
+        (("--micro-batch", "0"), "micro_batch 0 must be None or from 1 to batch_size, 16"),
         (("--device", "tpu"), "device 'tpu' is not available here; choose 'auto' or 'cpu'"),
     ],
 )
