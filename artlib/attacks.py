@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +98,11 @@ def ascend(
     return x_adv
 
 
+def loss_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """d cross-entropy(f(x), y) / d x, the shape of x, in the model's present mode, without a graph."""
+    return gradient_of(lambda z: F.cross_entropy(model(z), y, reduction="none"), x)
+
+
 def check_attack(*, ball: Ball, steps: int, step_size: float) -> None:
     """Raise ValueError for a ball, a number of steps or a step size that cannot be meant."""
     if not isinstance(ball, Linf | L2):
@@ -129,7 +133,7 @@ def pgd(
     check_batch(x, y, model)
     with frozen(model):
         return ascend(
-            partial(gradient_of, lambda x_adv: F.cross_entropy(model(x_adv), y, reduction="none")),
+            lambda x_adv: loss_gradient(model, x_adv, y),
             x,
             ball=ball,
             steps=steps,

@@ -1,11 +1,13 @@
 """Attributions: (model, x, y) -> one signed importance per input value, shape of x, differentiable on request."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from artlib.models import check_batch
+from artlib.models import check_batch, frozen
 
 RULES = ("right", "left", "midpoint", "trapezoid", "gauss-legendre")
 
@@ -25,7 +27,8 @@ def input_gradient(
     """`gradient` without its checks and in the model's present mode: the inner loop of attacks and trainings."""
     if not (create_graph and x.requires_grad):
         x = x.detach().requires_grad_()
-    with torch.enable_grad():
+    # Without a graph nobody asks for the weights' gradients, a third of the work, which `Conv2d` cannot know.
+    with torch.enable_grad(), nullcontext() if create_graph else frozen(model, training=None):
         return torch.autograd.grad(score(model(x), y, target=target).sum(), x, create_graph=create_graph)[0]
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artlib import compiled
-from artlib.attacks import Linf, ascend, gradient_of
+from artlib.attacks import Linf, ascend, gradient_of, loss_gradient
 from artlib.attributions import input_gradient, score
 from artlib.metrics import topk_mask
 from artlib.models import Normalize, check_batch, frozen, smooth
@@ -184,15 +184,23 @@ def art_attack(
         return ascend(gradient, x, start=start, ball=Linf(eps), steps=s.attack_steps, step_size=s.step_size)
 
 
-def pgd_attack(model, x, y, *, eps: float, start: Tensor, steps: int, step_size: float, train_mode: bool) -> Tensor:
+def pgd_attack(
+    model, x, y, *, eps: float, start: Tensor, steps: int, step_size: float, train_mode: bool, compile: bool = False
+) -> Tensor:
     """The inner maximisation of PGD training (Madry et al. 2018): from `start`, cross-entropy in the l_inf ball."""
     with frozen(model, training=train_mode):
-        gradient = partial(gradient_of, lambda x_adv: F.cross_entropy(model(x_adv), y, reduction="none"))
-        return ascend(gradient, x, start=start, ball=Linf(eps), steps=steps, step_size=step_size)
+        gradient = partial(compiled.call, loss_gradient, model, compile=compile)
+        return ascend(
+            lambda x_adv: gradient(x_adv, y), x, start=start, ball=Linf(eps), steps=steps, step_size=step_size
+        )
 
 
-def natural_step(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def natural_step(model: nn.Module, x: Tensor, y: Tensor, *, compile: bool = False) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the batch, a scalar, and its logits."""
+    return compiled.loss(_cross_entropy, model, x, y, compile=compile)
+
+
+def _cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     logits = model(x)
     return F.cross_entropy(logits, y), logits
 
@@ -223,7 +231,7 @@ def _art_losses(model, x, y, x_adv, negative, *, settings: ArtSettings, batch) -
     # Both move the running statistics in train mode, L_attr first in the code (C-11). In eval mode the graph of L_attr
     # holds on to them, so cross-entropy moves them before.
     attr = alignment() if s.train_mode else None
-    ce, logits = natural_step(model.train(), x_adv, y)
+    ce, logits = _cross_entropy(model.train(), x_adv, y)
     attr = alignment() if attr is None else attr
     model.train()
     return ce + s.weight * attr, attr, logits

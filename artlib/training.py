@@ -231,7 +231,7 @@ def loss_of(
 ) -> tuple[Tensor, ...]:
     """The mean training loss of a part of a batch of `batch` images (a scalar with its graph), L_attr and the logits.
 
-    L_attr is 0 where there is none; natural training has no use for `start`. Only ART's step is ever compiled.
+    L_attr is 0 where there is none; natural training has no use for `start`.
     """
     if recipe.training == "art":
         options = dict(settings=recipe.art, eps=recipe.eps, start=start, batch=batch, compile=compile)
@@ -246,8 +246,9 @@ def loss_of(
             steps=recipe.pgd_steps,
             step_size=recipe.pgd_step_size,
             train_mode=recipe.pgd_train_mode,
+            compile=compile,
         )
-    loss, logits = objectives.natural_step(model, x, y)
+    loss, logits = objectives.natural_step(model, x, y, compile=compile)
     return loss, torch.zeros((), dtype=x.dtype, device=x.device), logits
 
 
@@ -348,7 +349,7 @@ def fit(
     per_epoch, leads = _steps_per_epoch(recipe, images), distributed.rank() == 0
     quiet = not (progress and leads)
     if compile is None:
-        compile = recipe.training == "art" and _compiling_pays(recipe, model, images, per_epoch)
+        compile = _compiling_pays(recipe, model, images, per_epoch)
     compile = compile and distributed.world() == 1  # messages between processes cannot be traced
     bar = tqdm(total=recipe.epochs * per_epoch, initial=state.step, disable=quiet, file=sys.stdout, mininterval=1)
     bar.set_description(f"{recipe.label} on {recipe.dataset}")
@@ -385,9 +386,9 @@ def fit(
 
 
 def _compiling_pays(recipe: Recipe, model: nn.Module, images: ImageSet, per_epoch: int) -> bool:
-    passes = recipe.epochs * per_epoch * recipe.batch_size
+    inner = {"natural": 0, "pgd": 2 * recipe.pgd_steps, "art": 6 * recipe.art.attack_steps + 9}[recipe.training]
     x = images.images[:1].to(recipe.dtype) / 255
-    return compiled.pays(model, x, passes=passes * (6 * recipe.art.attack_steps + 12))
+    return compiled.pays(model, x, passes=recipe.epochs * per_epoch * recipe.batch_size * (inner + 3))
 
 
 def _check_start(step: int, device: torch.device) -> None:

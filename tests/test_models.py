@@ -97,6 +97,30 @@ def test_batch_norm_is_torchs_in_value_gradient_and_double_gradient(training):
     assert ours.num_batches_tracked == int(training)
 
 
+def test_batch_norm_in_train_mode_passes_gradcheck_and_gradgradcheck_of_all_its_gradients():
+    layer = BatchNorm2d(2, dtype=F64)
+    w, b = images(2, 2, 1)[..., 0, 0]
+    inputs = tuple(v.detach().requires_grad_() for v in (images(3, 2, 3), w, b))
+
+    def f(x, w, b):
+        return torch.func.functional_call(layer, {"weight": w, "bias": b}, (x,))
+
+    assert torch.autograd.gradcheck(f, inputs)
+    assert torch.autograd.gradgradcheck(f, inputs)
+    (first,) = torch.autograd.grad(f(*inputs).square().sum(), inputs[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="no third derivative"):
+        torch.autograd.grad(first.sum(), inputs[0], create_graph=True)
+
+
+def test_batch_norm_leaves_to_torch_what_it_does_not_do():
+    with pytest.raises(ValueError, match="more than 1 value"):
+        BatchNorm2d(2)(torch.zeros(1, 2, 1, 1))
+    ours, theirs = (kind(2, momentum=None, dtype=F64) for kind in (BatchNorm2d, nn.BatchNorm2d))
+    for seed in (1, 2):
+        same([ours(images(3, 2, 3, seed=seed))], [theirs(images(3, 2, 3, seed=seed))])
+    same(ours.buffers(), theirs.buffers())
+
+
 # ---- softplus
 
 
@@ -272,10 +296,10 @@ def test_frozen_restores_flags_and_mixed_modes_also_after_an_exception():
     list(model.modules())[3].eval()
     flags, modes = [p.requires_grad for p in model.parameters()], [m.training for m in model.modules()]
     assert False in modes and True in modes
-    for training in (False, True):
+    for training in (False, True, None):
         with pytest.raises(KeyError), frozen(model, training=training) as inside:
             assert inside is model and not any(p.requires_grad for p in model.parameters())
-            assert {m.training for m in model.modules()} == {training}
+            assert [m.training for m in model.modules()] == (modes if training is None else [training] * len(modes))
             raise KeyError
         assert [p.requires_grad for p in model.parameters()] == flags
         assert [m.training for m in model.modules()] == modes

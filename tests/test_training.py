@@ -339,13 +339,13 @@ def test_natural_training_learns_an_easy_task():
 def test_a_training_attacks_within_eps_of_the_batch(name, monkeypatch):
     """The images that the cross-entropy sees are in the ball, and are not the clean ones."""
     seen = []
-    step = training.objectives.natural_step
+    step = training.objectives._cross_entropy
 
     def spy(model, x, y):
         seen.append(x)
         return step(model, x, y)
 
-    monkeypatch.setattr(training.objectives, "natural_step", spy)
+    monkeypatch.setattr(training.objectives, "_cross_entropy", spy)
     train(Recipe(**TINY | dict(training=name, pgd_steps=2, batch_size=12, epochs=1, eps=0.02)), toy())
     (x_adv,) = seen
     clean = toy().images.double() / 255

@@ -80,14 +80,16 @@ def art_step(model: nn.Module, x, y, *, protocol: str = "paper", compile: bool =
     torch.autograd.grad(loss, list(model.parameters()))
 
 
-def natural_step(model: nn.Module, x, y) -> None:
+def natural_step(model: nn.Module, x, y, *, compile: bool = False) -> None:
     """One natural training step."""
-    torch.autograd.grad(objectives.natural_step(model.train(), x, y)[0], list(model.parameters()))
+    loss, _ = objectives.natural_step(model.train(), x, y, compile=compile)
+    torch.autograd.grad(loss, list(model.parameters()))
 
 
-def pgd_step(model: nn.Module, x, y) -> None:
+def pgd_step(model: nn.Module, x, y, *, compile: bool = False) -> None:
     """One PGD-10 training step."""
-    natural_step(model, objectives.pgd_attack(model, x, y, start=x, train_mode=False, **ATTACK), y)
+    x_adv = objectives.pgd_attack(model, x, y, start=x, train_mode=False, compile=compile, **ATTACK)
+    natural_step(model, x_adv, y, compile=compile)
 
 
 def torchattacks_step(model: nn.Module, x, y) -> None:
@@ -96,11 +98,13 @@ def torchattacks_step(model: nn.Module, x, y) -> None:
     natural_step(model, attack(x, y), y)
 
 
-def ifia_step(model: nn.Module, x, y, *, points: int, compile: bool = False) -> None:
+def ifia_step(model: nn.Module, x, *, points: int, compile: bool = False) -> None:
     """One IFIA step with integrated gradients of `points` points, the check of the iterate included."""
+    with torch.no_grad():
+        y = model.eval()(x).argmax(1)  # what is misclassified is not attacked, and the other rows train
     options = dict(k=100, ball=attacks.Linf(8 / 255), steps=1, step_size=1 / 255, batch_size=len(x), compile=compile)
     explain = partial(attributions.integrated_gradients, steps=points)
-    attribution_attacks.ifia(model.eval(), x, y, attribution=explain, **options)
+    attribution_attacks.ifia(model, x, y, attribution=explain, **options)
 
 
 def captum_maps(model: nn.Module, x, y, *, points: int) -> None:
@@ -115,8 +119,8 @@ def network_works(a: argparse.Namespace, model: nn.Module, x: torch.Tensor, y: t
     peers = {"without compiler": partial(art_step, model, x, y)} if fast else {}
     peers[layers] = partial(with_torch_softplus, art_step, plain, x, y)
     same = {k: partial(f, protocol="authors") for k, f in peers.items()}
-    ifia = {"without compiler": partial(ifia_step, model, x[few], y[few], points=m)} if fast else {}
-    ifia[layers] = partial(with_torch_softplus, ifia_step, plain, x[few], y[few], points=m)
+    ifia = {"without compiler": partial(ifia_step, model, x[few], points=m)} if fast else {}
+    ifia[layers] = partial(with_torch_softplus, ifia_step, plain, x[few], points=m)
     if a.art_checkout:
         depth, width = map(int, a.arch.removeprefix("wrn-").split("-"))
         theirs = released.network(a.art_checkout, model, depth=depth, width=width)
@@ -128,9 +132,10 @@ def network_works(a: argparse.Namespace, model: nn.Module, x: torch.Tensor, y: t
     ours = partial(art_step, model, x, y, protocol="authors")  # twice the images, batch statistics: minutes to compile
     same.pop("without compiler", None)
     yield Work("ART step, a = 3, as its code", ours, same, "", a.batch)
-    peers = {"torchattacks": partial(torchattacks_step, plain, x, y)}
-    yield Work("PGD-10 step", partial(pgd_step, model, x, y), peers, "26", a.batch)
-    ours = partial(ifia_step, model, x[few], y[few], points=m, compile=fast)
+    peers = {"without compiler": partial(pgd_step, model, x, y)} if fast else {}
+    peers["torchattacks"] = partial(torchattacks_step, plain, x, y)
+    yield Work("PGD-10 step", partial(pgd_step, model, x, y, compile=fast), peers, "26", a.batch)
+    ours = partial(ifia_step, model, x[few], points=m, compile=fast)
     yield Work(f"IFIA step, {m} points", ours, ifia, f"{8 * m}; 8x released", images)
     ours = partial(attributions.integrated_gradients, model.eval(), x[few], y[few], steps=m)
     peers = {"captum": partial(captum_maps, plain, x[few], y[few], points=m)}
