@@ -25,8 +25,6 @@ from artlib.training import TRAININGS, Recipe
 if TYPE_CHECKING:
     import pandas as pd
 
-GREY = ("mnist", "fashion_mnist")  # data sets of one channel
-
 # ------------------------------------------------------------------ seconds, memory, operations of anything
 
 
@@ -144,7 +142,7 @@ def _update(recipe: Recipe, net: nn.Module, images: ImageSet) -> None:
     state.totals = torch.zeros(4, dtype=torch.float64, device=x.device)
     forked = torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])  # dropout seeds torch's own generator
     with forked, training.arithmetic(recipe.precision, x.device):
-        training._update(recipe, state, x, images.labels, 0.0)  # learning rate 0: the next call finds the same weights
+        training.update(recipe, state, x, images.labels, 0.0)  # learning rate 0: the next call finds the same weights
     net.zero_grad()
 
 
@@ -202,7 +200,7 @@ def _sizes(preset: str, dataset: str, sets: tuple[ImageSet, ImageSet] | None) ->
         train, test = sets
         return len(train), len(test), (*train.images.shape[1:3], len(train.classes))
     info, (train, test) = SETS[dataset], presets.LIMITS[preset]
-    shape = (1 if dataset in GREY else 3, presets.image_size(preset, dataset) or info.size, info.classes)
+    shape = (info.channels, presets.image_size(preset, dataset) or info.size, info.classes)
     return min(train or math.inf, info.images["train"]), min(test or math.inf, info.images["test"]), shape
 
 

@@ -98,6 +98,7 @@ class SetInfo:
     mean: tuple[float, ...] | None = None  # [0,1] units; None: not published, use `mean_std`
     std: tuple[float, ...] | None = None
     per_class: int | None = None  # ART, App. A.3: images a class an epoch, after augmentation
+    channels: int = 3
 
 
 SETS = {
@@ -105,8 +106,8 @@ SETS = {
     "cifar10": SetInfo(32, 10, {"train": 50_000, "test": 10_000}, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "svhn": SetInfo(32, 10, {"train": 73_257, "test": 26_032}),
     "gtsrb": SetInfo(32, 43, {"train": 34_799, "valid": 4_410, "test": 12_630}, per_class=10_000),
-    "mnist": SetInfo(28, 10, {"train": 60_000, "test": 10_000}),
-    "fashion_mnist": SetInfo(28, 10, {"train": 60_000, "test": 10_000}),
+    "mnist": SetInfo(28, 10, {"train": 60_000, "test": 10_000}, channels=1),
+    "fashion_mnist": SetInfo(28, 10, {"train": 60_000, "test": 10_000}, channels=1),
     "flower17": SetInfo(128, 17, {"train": 1_224, "test": 136}, per_class=1_000),
     "cub200": SetInfo(224, 200, {"train": 5_994, "test": 5_794}),
 }

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from artlib import compiled
 from artlib.attacks import Linf, ascend, gradient_of, loss_gradient
 from artlib.attributions import input_gradient, score
-from artlib.metrics import topk_mask
 from artlib.models import Normalize, check_batch, frozen, smooth
 
 
@@ -174,8 +173,9 @@ def art_attack(
     with frozen(model, training=s.train_mode):
         if s.attack_topk is not None:  # C-2, C-13: chosen once, at the start, by the ReLU network
             g = input_gradient(model, start, y)
-            k = min(s.attack_topk, g[0].numel())
-            mask = topk_mask(g.abs().flatten(1).unsqueeze(1), k).reshape(g.shape)
+            top = g.abs().flatten(1).topk(min(s.attack_topk, g[0].numel())).indices
+            mask = torch.zeros_like(top[:, :1], dtype=torch.bool).repeat(1, g[0].numel())
+            mask = mask.scatter_(1, top, True).view(g.shape)
 
         def gradient(x_adv: Tensor) -> Tensor:
             constants = dict(settings=s, batch=batch, compile=compile)

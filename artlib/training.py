@@ -358,7 +358,7 @@ def fit(
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with forked, arithmetic(recipe.precision, device):
         for step, x, y in _batches(recipe, images, per_epoch, start=state.step):
-            _update(
+            update(
                 recipe,
                 state,
                 x,
@@ -425,7 +425,8 @@ def _batches(recipe: Recipe, images: ImageSet, per_epoch: int, *, start: int) ->
                 yield epoch * per_epoch + i, x, y
 
 
-def _update(recipe: Recipe, state: State, x: Tensor, y: Tensor, lr: float, *, compile: bool = False) -> None:
+def update(recipe: Recipe, state: State, x: Tensor, y: Tensor, lr: float, *, compile: bool = False) -> None:
+    """One update of `state` at learning rate `lr`, by a batch x (N, C, H, W), y (N,) that all processes share."""
     model, optimizer = state.model.train(), state.optimizer
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -333,6 +333,7 @@ def test_idx_files(tmp_path, name, folder, packed):
         put(file.with_name(file.name + ".gz"), gzip.compress(idx(array))) if packed else put(file, idx(array))
     image_set = load(name, "test", root=tmp_path)
     assert np.array_equal(image_set.images[:, 0].numpy(), pixels) and image_set.labels.tolist() == labels.tolist()
+    assert image_set.images.shape[1] == data.SETS[name].channels
     assert image_set.note == "6 of 10,000 images" and load(name, "test", root=tmp_path, size=32).images.shape[2:] == (
         32,
         32,
