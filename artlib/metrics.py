@@ -27,7 +27,7 @@ def _check(*maps: Tensor, k: int = 1, w: int = 0) -> None:
 
 def _in_chunks(function, *maps: Tensor, threads: int = 1) -> Tensor:
     on_cpu = maps[0].device.type == "cpu"
-    threads, pixels = (threads, 2**16) if on_cpu else (1, 2**24)  # stays in a CPU's cache; bounds the memory
+    threads, pixels = (threads, 2**17) if on_cpu else (1, 2**24)  # stays in a CPU's cache; bounds the memory
     chunks = min(threads * -(-maps[0].numel() // (threads * pixels)), len(maps[0]))
     parts = [m.tensor_split(max(1, chunks)) for m in maps]
     if min(threads, chunks) <= 1:
@@ -41,7 +41,7 @@ def _in_chunks(function, *maps: Tensor, threads: int = 1) -> Tensor:
 
 
 def _rows(maps: Tensor):
-    maps = maps.detach().flatten(1)
+    maps = maps.detach().flatten(1).contiguous()
     if maps.is_floating_point():
         maps = (maps.float() if maps.dtype == torch.bfloat16 else maps) + 0.0  # -0.0 becomes 0.0, its equal
     return maps.numpy() if maps.device.type == "cpu" else maps
@@ -69,7 +69,9 @@ def _integers(rows):
     xp, bits = _library(rows), 8 * rows.itemsize
     if rows.dtype in (xp.float16, xp.float32, xp.float64):
         rows = rows.view({16: xp.int16, 32: xp.int32, 64: xp.int64}[bits])
-        rows = rows ^ (rows >> bits - 1 & xp.iinfo(rows.dtype).max)
+        negative = rows >> bits - 1
+        negative &= 2 ** (bits - 1) - 1
+        rows = xp.bitwise_xor(rows, negative, out=negative)
     return rows
 
 
@@ -104,16 +106,16 @@ def _before_run(starts):
     return begins.cummax(1).values if _library(begins) is torch else np.maximum.accumulate(begins, 1, out=begins)
 
 
-def _untied_pairs(starts) -> Tensor:
+def _untied_pairs(starts):
     """Number (N,) of pairs of unlike values."""
     count, n = starts.shape
     if _library(starts) is torch:
         return _before_run(starts).sum(1)
     others = np.flatnonzero(~starts)  # few in most maps
-    second = np.flatnonzero(np.diff(others, prepend=-1) > 1)
-    length = np.diff(second, append=len(others))
-    tied = np.bincount(others[second] // n, length * (length + 1) // 2, minlength=count)
-    return torch.from_numpy(n * (n - 1) // 2 - tied.astype(np.int64))
+    index = np.arange(len(others))
+    second = _before_run(_starts((others - index)[None]))[0]  # of a run, as an index of others
+    tied = np.bincount(others // n, index - second + 1, minlength=count)
+    return n * (n - 1) // 2 - tied.astype(np.int64)
 
 
 def _ranks(rows):
@@ -166,26 +168,32 @@ def kendall(a: Tensor, b: Tensor) -> Tensor:
     In [-1, 1]; NaN where a map is constant (callers count that as a failure). ValueError for NaN and unlike shapes.
     """
     _check(a, b)
-    return _in_chunks(_tau_b, a, b, threads=torch.get_num_threads())
+    counts = _in_chunks(_pair_counts, a, b, threads=torch.get_num_threads())
+    difference, untied_a, untied_b = counts.double().unbind(1)
+    return (difference / untied_a.sqrt() / untied_b.sqrt()).clamp(-1, 1)
 
 
-def _tau_b(a: Tensor, b: Tensor) -> Tensor:
-    """With the pixels in the order of (a, b), a pair is discordant if the order of b, stable, inverts it."""
+def _pair_counts(a: Tensor, b: Tensor) -> Tensor:
+    """(N, 3): concordant - discordant pairs; pairs not tied in a; in b.
+
+    With the pixels in the order of (a, b), a pair is discordant if the order of b, stable, inverts it.
+    """
     a, b = (_integers(rows) if rows.itemsize < 8 else _ranks(rows) for rows in (_rows(a), _rows(b)))  # fit 32 bits
-    xp = _library(a)
+    xp, (count, n) = _library(a), a.shape
     pixels = xp.asarray(a, dtype=xp.int64) << 32
-    pixels += xp.asarray(b, dtype=xp.int64)
+    pixels += b
     pixels += 2**31  # makes the lower half positive
     pixels = _sort(pixels)
-    untied_a, untied = _untied_pairs(_starts(pixels >> 32)), _untied_pairs(_starts(pixels))
+    starts = [_starts(pixels >> 32), _starts(pixels)]
     pixels -= 2**31
     pixels <<= 32  # b in the upper half
-    pixels += _places(a.shape[1], a)
+    pixels += _places(n, a)
     pixels = _sort(pixels)
-    untied_b = _untied_pairs(_starts(pixels >> 32))
-    discordant = torch.as_tensor(_inversions(xp.asarray(pixels, dtype=xp.int32)))
-    difference = untied_a + untied_b - untied - 2 * discordant  # concordant - discordant
-    return (difference / untied_a.double().sqrt() / untied_b.double().sqrt()).clamp(-1, 1)
+    discordant = _inversions(xp.asarray(pixels, dtype=xp.int32))
+    pixels >>= 32
+    untied_a, untied, untied_b = _untied_pairs(xp.concatenate([*starts, _starts(pixels)])).reshape(3, count)
+    difference = untied_a + untied_b - untied - 2 * discordant
+    return torch.as_tensor(xp.stack([difference, untied_a, untied_b], 1))
 
 
 def _inversions(p):
@@ -197,25 +205,27 @@ def _inversions(p):
     xp, (count, n) = _library(p), p.shape
     levels = max(0, (n - 1).bit_length() - 4)
     size = 16 << levels
-    narrow, wide = (xp.int16, xp.int32) if size <= 2**15 else (xp.int32, xp.int64)  # for a value; for value and place
+    narrow = xp.int16 if size <= 2**15 else xp.int32  # for a value
+    wide = xp.int32 if size <= 2**17 else xp.int64  # for a value and the number of its first block
     places = xp.asarray(_places(size, p), dtype=wide)
     x = xp.asarray(0 * p[:, :1], dtype=wide) + places
     x[:, :n] = p  # what follows is in order: no more inversions
     columns = xp.asarray(x, dtype=narrow).reshape(-1, 16).T.flatten().reshape(16, -1)
     within = xp.zeros_like(columns, dtype=xp.int8)
     for i in range(1, 16):
-        within[i:] += columns[:-i] > columns[i:]
-    x *= size
-    x += places
-    before, after, second = 0, 0 * x, 0 * x
+        within[i:] += (columns[:-i] > columns[i:]).view(xp.int8)
+    within = within.sum(0, dtype=xp.int8)  # at most 120
+    x <<= levels
+    x += places >> 4
+    before, after, second = 0, xp.zeros_like(x), xp.empty_like(x)
     for level in range(levels):
         block = 16 << level
         x = _sort(x.reshape(-1, 2 * block)).reshape(x.shape)
-        xp.bitwise_and(x, block, out=second)  # the bit that places in second blocks have
+        xp.bitwise_and(x, 1 << level, out=second)  # the bit that numbers in second blocks have
         second *= (places & 2 * block - 1) << levels - level - 1
-        after += second  # size / 2 times the places, so that levels add up
+        after += second  # 2**levels / 2 times the places, so that levels add up
         before += size // 4 * (3 * block - 1)
-    return within.reshape(16, count, size // 16).sum((0, 2)) + before - after.sum(1) // (size // 2)
+    return within.reshape(count, size // 16).sum(1) + before - (2 * after.sum(1) >> levels)
 
 
 def dilate(mask: Tensor, w: int) -> Tensor:
