@@ -263,10 +263,10 @@ def _greedy(maps: Tensor, k: int, w: int) -> Tensor:
     ranks = torch.empty_like(falling).put_(order, falling).view(maps.shape)
     left = ranks.masked_fill(ranks <= n - k * (2 * w + 1) ** 2, 0)
     chosen = torch.zeros_like(ranks)
-    while left.any():
-        peaks = (left == dilate(left, w)) & (left > 0)
+    while left.amax((1, 2)).any():
+        peaks = left == dilate(left, w)  # also where nothing is left in the window: no harm
         chosen += left * peaks
-        left = left.masked_fill(dilate(peaks, w), 0)
+        left = left * ~dilate(peaks, w)
     lowest = chosen.flatten(1).topk(k).values[:, -1]  # 0 where the set is smaller than k
     return (chosen > 0) & (chosen >= lowest[:, None, None])
 
