@@ -114,6 +114,10 @@ def _passes(attribution, model, x, y) -> int:
     return 4 * sum(points)
 
 
+def _map(model, x, y, *, attribution) -> Tensor:
+    return heatmap(attribution(model, x, y)).detach()
+
+
 def _topk_gradient(model, x, y, focus, *, attribution, beta, threshold) -> Tensor:
     """Gradient of -sum over `focus` of the surrogate's heat map."""
 
@@ -141,7 +145,8 @@ def _ifia_batch(
     batch_size,
     **loop,
 ) -> Manipulated:
-    before = heatmap(attribution(model, x, y))
+    # One shape: another would be compiled anew.
+    before = compiled.call(_map, model, x, y, attribution=attribution, compile=compile and len(x) == batch_size)
     top = metrics.topk_mask(before, k)
     with torch.no_grad():
         logits = model(x)
@@ -159,18 +164,18 @@ def _ifia_batch(
         return best
     steps, focus, yr = loop["steps"], top[rows], y[rows]
 
-    constants = dict(attribution=surrogate_attribution, beta=beta, threshold=threshold)
-    constants |= dict(compile=compile and len(rows) == batch_size)  # one shape: another would be compiled anew
+    compile = compile and len(rows) == batch_size
 
     def gradient(x_adv: Tensor) -> Tensor:
-        return compiled.call(_topk_gradient, model, x_adv, yr, focus, **constants)
+        constants = dict(attribution=surrogate_attribution, beta=beta, threshold=threshold)
+        return compiled.call(_topk_gradient, model, x_adv, yr, focus, compile=compile, **constants)
 
     def visit(step: int, x_adv: Tensor) -> None:
         if step == (0 if candidates == "after" else steps):
             return
         with torch.no_grad():
             preserved = model(x_adv).argmax(1) == yr
-        after = heatmap(attribution(model, x_adv, yr))
+        after = compiled.call(_map, model, x_adv, yr, attribution=attribution, compile=compile)
         pair = (before[rows], after) if selection == "kendall" else (before[rows] * focus, after * focus)
         tau = metrics.kendall(*pair).to(best.kendall)
         # NaN, a constant map, is never smaller; 1e-12, as a map's correlation with itself may round to less than 1.

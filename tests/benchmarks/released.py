@@ -20,7 +20,7 @@ from torch import Tensor, nn
 ART, LENS = "github.com/nupurkmr9/Attributional-Robustness", "github.com/ksandeshk/LENS"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # facts C-5
 TRAINING = dict(epsilon=8 / 255, num_steps=3, step_size=5 / 255, k_top=1000)  # facts C-1, C-2
-EVALUATION = dict(epsilon=8 / 255, num_steps=1, step_size=1 / 255, k_top=100)
+EVALUATION = dict(epsilon=8 / 255, step_size=1 / 255, k_top=100)
 
 
 def _file(checkout: str | Path, name: str, repository: str) -> Path:
@@ -82,9 +82,11 @@ def art_step(checkout: str | Path) -> Callable[[nn.Module, Tensor, Tensor], Tens
     return step
 
 
-def ifia_step(checkout: str | Path, *, points: int) -> Callable[[nn.Module, Tensor, Tensor], list[Tensor | None]]:
-    """One IFIA step of the released evaluation, one image at a time as there; None where no iterate keeps label y."""
-    attack = _module(checkout, "saliency_pgd").AttackSaliency(EVALUATION, normalize)
+def ifia(
+    checkout: str | Path, *, points: int, steps: int
+) -> Callable[[nn.Module, Tensor, Tensor], list[Tensor | None]]:
+    """IFIA of the released evaluation, one image at a time as there; None where no iterate keeps label y."""
+    attack = _module(checkout, "saliency_pgd").AttackSaliency(EVALUATION | dict(num_steps=steps), normalize)
     attack.num_ig_steps = points
 
     def step(model: nn.Module, x: Tensor, y: Tensor) -> list[Tensor | None]:
