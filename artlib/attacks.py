@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from artlib.attributions import input_gradient
 from artlib.data import send
 from artlib.models import check_batch, frozen
 
@@ -98,11 +98,6 @@ def ascend(
     return x_adv
 
 
-def loss_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """d cross-entropy(f(x), y) / d x, the shape of x, in the model's present mode, without a graph."""
-    return gradient_of(lambda z: F.cross_entropy(model(z), y, reduction="none"), x)
-
-
 def check_attack(*, ball: Ball, steps: int, step_size: float) -> None:
     """Raise ValueError for a ball, a number of steps or a step size that cannot be meant."""
     if not isinstance(ball, Linf | L2):
@@ -133,7 +128,7 @@ def pgd(
     check_batch(x, y, model)
     with frozen(model):
         return ascend(
-            lambda x_adv: loss_gradient(model, x_adv, y),
+            lambda x_adv: input_gradient(model, x_adv, y, target="loss"),
             x,
             ball=ball,
             steps=steps,

@@ -70,8 +70,8 @@ def ifia(
     makes the maps, `surrogate_attribution` (default the same) those that are attacked. `selection` "kendall" compares
     whole maps, "kendall-on-topk" maps that are 0 outside S_k(x) (C-21). `candidates` "after" are the iterates
     1..steps, "before" 0..steps-1 (C-22). `progress(n)` is called with the number of images done. `compile` None means
-    torch's compiler where that pays. Raises ValueError for bad images, labels,
-    settings, names, and for k larger than the map.
+    torch's compiler where that pays. Raises ValueError for bad images, labels, settings, names, and for k larger than
+    the map.
     """
     check_attack(ball=ball, steps=steps, step_size=step_size)
     for name, value, allowed in (

@@ -139,10 +139,9 @@ def update(recipe: Recipe, *, shape: Shape = (3, 32, 10), images: int = 0, net: 
 def _update(recipe: Recipe, net: nn.Module, images: ImageSet) -> None:
     x = images.images.to(next(net.parameters()).dtype) / 255
     state = training.State(net, torch.optim.SGD(net.parameters()))
-    state.totals = torch.zeros(4, dtype=torch.float64, device=x.device)
     forked = torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])  # dropout seeds torch's own generator
     with forked, training.arithmetic(recipe.precision, x.device):
-        training.update(recipe, state, x, images.labels, 0.0)  # learning rate 0: the next call finds the same weights
+        training.train_step(recipe, state, x, images.labels, 0.0)  # rate 0: the next call finds the same weights
     net.zero_grad()
 
 

@@ -177,8 +177,9 @@ class BatchNorm2d(nn.BatchNorm2d):
         plain = self.weight is None or self.running_var is None or self.momentum is None
         if plain or (self.training and x.numel() == x.shape[1]):  # torch refuses a single value
             return super().forward(x)
-        if self.training and distributed.world() == 1:
+        if self.training:
             self.num_batches_tracked.add_(1)
+        if self.training and distributed.world() == 1:
             buffers = self.running_mean, self.running_var
             return _Norm.apply(x, self.weight, self.bias, *buffers, self.momentum, self.eps)
         mean, var = self._statistics(x) if self.training else (self.running_mean, self.running_var)
@@ -193,7 +194,6 @@ class BatchNorm2d(nn.BatchNorm2d):
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * n / (n - 1), self.momentum)  # unbiased, as torch keeps it
-            self.num_batches_tracked += 1
         return mean, var
 
 

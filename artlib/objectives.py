@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artlib import compiled
-from artlib.attacks import Linf, ascend, gradient_of, loss_gradient
+from artlib.attacks import Linf, ascend, gradient_of
 from artlib.attributions import input_gradient, score
 from artlib.models import Normalize, check_batch, frozen, smooth
 
@@ -173,9 +173,9 @@ def art_attack(
     with frozen(model, training=s.train_mode):
         if s.attack_topk is not None:  # C-2, C-13: chosen once, at the start, by the ReLU network
             g = input_gradient(model, start, y)
-            top = g.abs().flatten(1).topk(min(s.attack_topk, g[0].numel())).indices
-            mask = torch.zeros_like(top[:, :1], dtype=torch.bool).repeat(1, g[0].numel())
-            mask = mask.scatter_(1, top, True).view(g.shape)
+            size = g.abs().flatten(1)
+            top = size.topk(min(s.attack_topk, size.shape[1])).indices
+            mask = torch.zeros_like(size, dtype=torch.bool).scatter_(1, top, True).view(g.shape)
 
         def gradient(x_adv: Tensor) -> Tensor:
             constants = dict(settings=s, batch=batch, compile=compile)
@@ -189,7 +189,7 @@ def pgd_attack(
 ) -> Tensor:
     """The inner maximisation of PGD training (Madry et al. 2018): from `start`, cross-entropy in the l_inf ball."""
     with frozen(model, training=train_mode):
-        gradient = partial(compiled.call, loss_gradient, model, compile=compile)
+        gradient = partial(compiled.call, input_gradient, model, target="loss", compile=compile)
         return ascend(
             lambda x_adv: gradient(x_adv, y), x, start=start, ball=Linf(eps), steps=steps, step_size=step_size
         )

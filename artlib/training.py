@@ -260,8 +260,11 @@ class State:
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
-    totals: Tensor | None = None  # loss, L_attr, correct, images of the epoch so far
+    totals: Tensor = field(init=False)  # loss, L_attr, correct, images of the epoch so far
     history: list[dict] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.totals = torch.zeros(4, dtype=torch.float64, device=next(self.model.parameters()).device)
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, statistics and momenta by name, contiguous on the CPU."""
@@ -334,7 +337,7 @@ def fit(
 
     Inside `distributed.joined` every process trains on its part of each batch: the weights are those of one process up
     to rounding, dropout apart, which each draws for itself. Without batch normalisation `micro_batch` does not change
-    them either; with it the statistics are those of a part. `compile` None hands ART's steps to torch's compiler where
+    them either; with it the statistics are those of a part. `compile` None hands the steps to torch's compiler where
     that pays, a matter of recipe, data and device alone. Raises ValueError for a batch too small to be cut.
     """
     device = torch.device(device)
@@ -342,7 +345,6 @@ def fit(
     model = build_model(recipe, images).to(device)
     momentum = dict(momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay)
     state = State(model, torch.optim.SGD(model.parameters(), lr=recipe.lr, **momentum))
-    state.totals = torch.zeros(4, dtype=torch.float64, device=device)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint, key=key)
     _check_start(state.step, device)
@@ -358,7 +360,7 @@ def fit(
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with forked, arithmetic(recipe.precision, device):
         for step, x, y in _batches(recipe, images, per_epoch, start=state.step):
-            update(
+            train_step(
                 recipe,
                 state,
                 x,
@@ -425,7 +427,7 @@ def _batches(recipe: Recipe, images: ImageSet, per_epoch: int, *, start: int) ->
                 yield epoch * per_epoch + i, x, y
 
 
-def update(recipe: Recipe, state: State, x: Tensor, y: Tensor, lr: float, *, compile: bool = False) -> None:
+def train_step(recipe: Recipe, state: State, x: Tensor, y: Tensor, lr: float, *, compile: bool = False) -> None:
     """One update of `state` at learning rate `lr`, by a batch x (N, C, H, W), y (N,) that all processes share."""
     model, optimizer = state.model.train(), state.optimizer
     for group in optimizer.param_groups:

@@ -258,6 +258,13 @@ def test_known_sizes():
         assert [w.images for w in costs.works(**names)] == [68 * 17_000] * 3 + [3 * 136, 3 * 136, 0]
 
 
+def test_channels_are_those_of_the_files():
+    grey = {
+        name for name, info in data.SETS.items() if presets.recipe("smoke", "art", dataset=name) and "mnist" in name
+    }
+    assert {name for name, info in data.SETS.items() if info.channels == 1} == grey
+
+
 @pytest.mark.parametrize("device", [None, "cpu"])
 def test_the_sums_of_a_forecast(device, monkeypatch):
     pgd = replace(judging(Evaluation(pgd_steps=3))["pgd"], name="PGD-3", images=700)

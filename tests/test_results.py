@@ -151,7 +151,7 @@ def test_a_training_that_was_stopped_is_taken_up(folders, monkeypatch):
         patch.setattr(training.State, "save", save_and_stop)
         model()
     assert [p.suffix for p in sorted((folders / "models").iterdir())] == [".checkpoint", ".lock"]
-    steps = counted(monkeypatch, training, "update")
+    steps = counted(monkeypatch, training, "train_step")
     assert same(model(), whole) and len(steps) == 2  # of 4
     assert not list((folders / "models").glob("*.checkpoint"))
 
