@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 MODULES = (  # in the order of the flow; tests hold every import to it
     "paths",
+    "digest",
     "metrics",
     "paper",
     "distributed",

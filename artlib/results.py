@@ -20,6 +20,7 @@ from torch import nn
 
 from artlib import distributed, evaluation, training
 from artlib.data import ImageSet
+from artlib.digest import code_digest
 from artlib.evaluation import Evaluation
 from artlib.paths import FIGURES, MODELS, REFERENCE, ROOT, slug
 from artlib.training import Recipe
@@ -146,14 +147,6 @@ def training_record(recipe: Recipe, images: ImageSet) -> dict:
     return json.loads(training.read_tensors(model_path(recipe, images))[1]["record"])
 
 
-@cache
-def code_digest() -> str:
-    """sha256 over the modules an evaluation runs through: a stored record of other code is not used."""
-    names = "metrics distributed models compiled attributions attacks attribution_attacks evaluation".split()
-    text = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in names)
-    return hashlib.sha256(text).hexdigest()
-
-
 def judged(
     recipe: Recipe,
     e: Evaluation,
@@ -168,7 +161,7 @@ def judged(
     Returns {"attribution", "accuracy", "seconds", "machine"}. A stored record is used only when model, evaluation,
     test images and evaluating code are the same.
     """
-    text = json.dumps([asdict(e), test.fingerprint, code_digest()], sort_keys=True)
+    text = json.dumps([asdict(e), test.fingerprint, code_digest(evaluation.judge)], sort_keys=True)
     path = model_path(recipe, train).with_suffix(f".{hashlib.sha256(text.encode()).hexdigest()[:12]}.json")
     net = model(recipe, train, device=device, progress=progress)
     with only_one(path):
@@ -240,4 +233,4 @@ def reference_origin(name: str) -> str:
 
 # Both speak of the code that was imported: ask now, before somebody edits it under a long run.
 commit()
-code_digest()
+code_digest(evaluation.judge)

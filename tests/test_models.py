@@ -356,12 +356,12 @@ def test_inside_checked_nothing_is_looked_at_and_outside_it_is_again():
 @pytest.mark.parametrize(("build", "count"), [((28, 10, 10), 36_479_194), ((40, 2, 10), 2_243_546)])
 def test_parameter_counts_are_the_released_ones(build, count):  # facts §11
     with torch.device("meta"):
-        assert models.parameter_count(models.wide_resnet(*build)) == count
+        assert models.parameter_count(models.wide_resnet.wide_resnet(*build)) == count
 
 
 def test_rar_networks_have_the_published_layers():  # facts §2
     with torch.device("meta"):
-        cnn, one, two = models.rar_cnn(10), models.rar_resnet(1, 17), models.rar_resnet(2, 43)
+        cnn, one, two = models.chen.rar_cnn(10), models.chen.rar_resnet(1, 17), models.rar_resnet(2, 43)
     assert models.parameter_count(cnn) == 26 * 32 + (25 * 32 + 1) * 64 + (7 * 7 * 64 + 1) * 1024 + 1025 * 10
     units = 9 * (16 * 16 + 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64)
     assert models.parameter_count(one) == 27 * 16 + units + 65 * 17

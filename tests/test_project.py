@@ -24,13 +24,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = [line for group in PROJECT["optional-dependencies"].values() for line in group]
 BOUNDS = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS]
 LOCK = (ROOT / "requirements.lock").read_text()
-SOURCES = sorted((ROOT / "artlib").glob("*.py"))
+SOURCES = sorted((ROOT / "artlib").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TEXT = {".py", ".ipynb", ".md", ".toml", ".yml", ".yaml", ".lock", ".txt", ".cfg", ".json", ".csv", ".cff", ".sh", ""}
 
 
 def by_name(paths):
-    return pytest.mark.parametrize("path", paths, ids=[path.stem for path in paths])
+    return pytest.mark.parametrize("path", paths, ids=[str(path.relative_to(ROOT).with_suffix("")) for path in paths])
 
 
 # --- pyproject.toml, requirements.lock, environment.yml
@@ -88,22 +88,21 @@ def imports(path: Path) -> list[str]:
     return found
 
 
-def test_the_flow_names_every_module():
-    """A module with a leading underscore is a part of the one module that imports it, with no place of its own."""
-    assert {path.stem for path in SOURCES if not path.stem.startswith("_")} == set(artlib.MODULES)
+def room(path: Path) -> str:
+    """The module or folder of the flow that a file belongs to."""
+    return path.relative_to(ROOT / "artlib").parts[0].removesuffix(".py")
+
+
+def test_the_flow_names_every_room():
+    assert {room(path) for path in SOURCES if not room(path).startswith("__")} == set(artlib.MODULES)
 
 
 @by_name(SOURCES)
 def test_a_module_imports_only_from_its_left(path):
-    own = [name.split(".")[1] for name in imports(path) if name.startswith("artlib.")]
-    if path.stem in artlib.MODULES:
-        left = artlib.MODULES[: artlib.MODULES.index(path.stem)]
-        assert not [name for name in own if not name.startswith("_") and name not in left]
-    elif path.stem.startswith("_") and not path.stem.startswith("__"):
-        users = [other.stem for other in SOURCES for name in imports(other) if name == f"artlib.{path.stem}"]
-        assert len(set(users)) == 1
-        left = artlib.MODULES[: artlib.MODULES.index(users[0])]
-        assert not [name for name in own if name not in left]
+    if room(path).startswith("__"):
+        return
+    own = {name.split(".")[1] for name in imports(path) if name.startswith("artlib.")} - {room(path)}
+    assert not own - set(artlib.MODULES[: artlib.MODULES.index(room(path))])
 
 
 @by_name(SOURCES)
@@ -182,7 +181,7 @@ def test_a_notebook_is_in_the_workflow(path):
 def test_the_readme_lists_every_file():
     readme = (ROOT / "README.md").read_text()
     listed = [*SOURCES, *NOTEBOOKS, *(ROOT / "tests").rglob("*.py")]
-    assert not [path.name for path in listed if path.name not in readme]
+    assert not [path.name for path in listed if path.name != "__init__.py" and path.name not in readme]
 
 
 def tracked() -> list[Path]:

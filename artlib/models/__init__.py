@@ -1,0 +1,121 @@
+"""Networks from pixels in [0, 1] to logits. A new one is a file and a line in `ARCHITECTURES`."""
+
+import re
+
+import torch
+from torch import nn
+
+from artlib.models import chen, wide_resnet
+from artlib.models.door import check_batch, checked
+from artlib.models.layers import BatchNorm2d, Conv2d, Linear, Normalize, Standardize, layout
+from artlib.models.statistics import STATISTICS, frozen, mode, normalised_by
+from artlib.models.surrogate import Softplus, smooth
+
+__all__ = [
+    "ARCHITECTURES",
+    "STATISTICS",
+    "BatchNorm2d",
+    "Conv2d",
+    "Linear",
+    "Normalize",
+    "Softplus",
+    "Standardize",
+    "Wrapped",
+    "build",
+    "check_arch",
+    "check_batch",
+    "checked",
+    "frozen",
+    "mode",
+    "normalised_by",
+    "parameter_count",
+    "smooth",
+    "wrap",
+]
+
+ARCHITECTURES = (wide_resnet.WIDE_RESNET, chen.CNN, chen.RESNET)
+
+
+class Wrapped(nn.Sequential):
+    """`Normalize`, then a network: a classifier of pixels that knows its own mean and standard deviation."""
+
+    @property
+    def normalization(self) -> Normalize:
+        """The first layer; whoever needs normalised values (facts C-4) asks the model for it."""
+        return self[0]
+
+
+def wrap(net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Wrapped:
+    """A network of normalised images as a classifier of pixels in [0, 1]: x -> net((x - mean) / std).
+
+    `mean` and `std` are one number per channel, in pixel units. Raises ValueError when they are not, or std is not
+    positive.
+    """
+    mean, std = tuple(map(float, mean)), tuple(map(float, std))
+    if len(mean) != len(std) or not mean or not min(std) > 0:
+        raise ValueError(f"mean {mean} and std {std} must have one number per channel, std above 0")
+    layers = net if type(net) is nn.Sequential else [net]
+    wrapped = Wrapped(Normalize(mean, std), *layers)
+    weight = next(net.parameters(), None)
+    if weight is not None:
+        wrapped[0].to(weight.device, weight.dtype)
+    return wrapped
+
+
+def build(
+    arch: str,
+    num_classes: int,
+    *,
+    in_channels: int = 3,
+    size: int = 32,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    dropout: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+    generator: torch.Generator | None = None,
+) -> Wrapped:
+    """A freshly initialised network from pixels in [0, 1], (N, in_channels, size, size), to logits (N, num_classes).
+
+    `mean` and `std` (default 0 and 1) are one number per channel, in pixel units. Weights are drawn uniformly with the
+    variance of He et al. 2015 from `generator` (default: seed 0). The network is in eval mode. Raises ValueError for an
+    unknown architecture.
+    """
+    mean, std = mean or (0.0,) * in_channels, std or (1.0,) * in_channels
+    if not len(mean) == len(std) == in_channels:
+        raise ValueError(f"mean {mean} and std {std} must have one number for each of {in_channels} channels")
+    family, numbers = _find(arch)
+    options = dict(num_classes=num_classes, in_channels=in_channels, size=size, dropout=dropout)
+    with torch.random.fork_rng(devices=[]):  # constructors draw from the global generator; nobody else should notice
+        net = family.make(*numbers, **options).double()
+    model = wrap(net, mean, std)
+    _initialise(model, generator or torch.Generator().manual_seed(0))
+    return model.to(dtype, memory_format=layout(dtype)).eval()
+
+
+def check_arch(arch: str) -> None:
+    """Raise ValueError for a name that no family of `ARCHITECTURES` has."""
+    _find(arch)
+
+
+def _find(arch: str):
+    for family in ARCHITECTURES:
+        if match := re.fullmatch(family.pattern, arch):
+            return family, map(int, match.groups())
+    raise ValueError(f"unknown architecture {arch!r}; choose one of {', '.join(f.names for f in ARCHITECTURES)}")
+
+
+def _initialise(model: nn.Module, generator: torch.Generator) -> None:
+    # Uniform, not normal: torch's normal generator gives other last digits under other instruction sets.
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan = module.weight[0].numel()
+            bound = (6 / fan) ** 0.5 if isinstance(module, nn.Conv2d) else (3 / fan) ** 0.5
+            draw = torch.rand(module.weight.shape, generator=generator, dtype=torch.float64)
+            module.weight.data = (2 * draw - 1) * bound
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trainable weights."""
+    return sum(p.numel() for p in model.parameters())
