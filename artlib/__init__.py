@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 
 MODULES = (  # in the order of the flow; tests hold every import to it
     "paths",
+    "files",
+    "settings",
     "digest",
     "metrics",
     "paper",
@@ -27,9 +29,8 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "attributions",
     "attacks",
     "attribution_attacks",
-    "objectives",
-    "training",
-    "evaluation",
+    "trainings",
+    "measurements",
     "presets",
     "results",
     "costs",

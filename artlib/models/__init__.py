@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from artlib.models import chen, wide_resnet
+from artlib.models.architecture import Architecture
 from artlib.models.door import check_batch, checked
 from artlib.models.layers import BatchNorm2d, Conv2d, Linear, Normalize, Standardize, layout
 from artlib.models.statistics import STATISTICS, frozen, mode, normalised_by
@@ -22,9 +23,9 @@ __all__ = [
     "Standardize",
     "Wrapped",
     "build",
-    "check_arch",
     "check_batch",
     "checked",
+    "find",
     "frozen",
     "mode",
     "normalised_by",
@@ -83,7 +84,8 @@ def build(
     mean, std = mean or (0.0,) * in_channels, std or (1.0,) * in_channels
     if not len(mean) == len(std) == in_channels:
         raise ValueError(f"mean {mean} and std {std} must have one number for each of {in_channels} channels")
-    family, numbers = _find(arch)
+    family = find(arch)
+    numbers = map(int, re.fullmatch(family.pattern, arch).groups())
     options = dict(num_classes=num_classes, in_channels=in_channels, size=size, dropout=dropout)
     with torch.random.fork_rng(devices=[]):  # constructors draw from the global generator; nobody else should notice
         net = family.make(*numbers, **options).double()
@@ -92,15 +94,11 @@ def build(
     return model.to(dtype, memory_format=layout(dtype)).eval()
 
 
-def check_arch(arch: str) -> None:
-    """Raise ValueError for a name that no family of `ARCHITECTURES` has."""
-    _find(arch)
-
-
-def _find(arch: str):
+def find(arch: str) -> Architecture:
+    """The family of `ARCHITECTURES` that has this name; ValueError where none has."""
     for family in ARCHITECTURES:
-        if match := re.fullmatch(family.pattern, arch):
-            return family, map(int, match.groups())
+        if re.fullmatch(family.pattern, arch):
+            return family
     raise ValueError(f"unknown architecture {arch!r}; choose one of {', '.join(f.names for f in ARCHITECTURES)}")
 
 

@@ -1,0 +1,33 @@
+"""Trainings: their losses, a `Recipe` that says everything, and `fit`. A new one is a file and a line in `TRAININGS`."""
+
+from artlib.trainings.art import Art, art_loss, cosine_distance, runner_up
+from artlib.trainings.fit import arithmetic, build_model, fit, learning_rate, pick_device
+from artlib.trainings.natural import Natural
+from artlib.trainings.pgd import Pgd
+from artlib.trainings.recipe import PRECISIONS, Recipe, paper_recipe
+from artlib.trainings.training import PROTOCOLS, Batch, InnerAttack, Losses, Training
+
+TRAININGS = {training.name: training for training in (Natural, Pgd, Art)}
+
+__all__ = [
+    "PRECISIONS",
+    "PROTOCOLS",
+    "TRAININGS",
+    "Art",
+    "Batch",
+    "InnerAttack",
+    "Losses",
+    "Natural",
+    "Pgd",
+    "Recipe",
+    "Training",
+    "arithmetic",
+    "art_loss",
+    "build_model",
+    "cosine_distance",
+    "fit",
+    "learning_rate",
+    "paper_recipe",
+    "pick_device",
+    "runner_up",
+]
