@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from artlib import metrics
-from artlib.attacks import Linf, pgd
-from artlib.attribution_attacks import KEPT, STATUS, Manipulated, ifia
+from artlib.attacks import KEPT, STATUS, Linf, Manipulated, ifia, pgd
 from artlib.attributions import heatmap, integrated_gradients
 from artlib.data import ImageSet, batches
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from artlib import evaluation, metrics, paper, results
-from artlib.attribution_attacks import STATUS, Manipulated
+from artlib.attacks import STATUS, Manipulated
 from artlib.data import ImageSet
 from artlib.paths import slug
 from artlib.training import Recipe

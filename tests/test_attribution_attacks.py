@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from artlib import metrics
-from artlib.attacks import L2, Linf
-from artlib.attribution_attacks import KEPT, MISCLASSIFIED, NO_STEP, STATUS, Manipulated, ifia
+from artlib.attacks import KEPT, L2, MISCLASSIFIED, NO_STEP, STATUS, Linf, Manipulated, ifia
 from artlib.attributions import gradient, heatmap, input_x_gradient, integrated_gradients
 
 F64 = torch.float64

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from artlib import compiled, models
-from artlib.attacks import Linf
-from artlib.attribution_attacks import ifia
+from artlib.attacks import Linf, ifia
 from artlib.attributions import integrated_gradients
 from artlib.objectives import ART_SETTINGS, art_attack, art_settings, art_step, natural_step, pgd_attack, runner_up
 
@@ -23,7 +22,7 @@ def network(dtype=F64, dropout=0.0):
     noise = torch.Generator().manual_seed(0)
     layers = [models.Conv2d(3, 4, 3, padding=1, bias=False), models.BatchNorm2d(4), nn.ReLU(), nn.Dropout(dropout)]
     net = nn.Sequential(
-        models.Normalize((0.5,) * 3, (0.25,) * 3), *layers, models._MeanPool(), nn.Linear(4, 4)
+        models.Normalize((0.5,) * 3, (0.25,) * 3), *layers, models.layers.MeanPool(), nn.Linear(4, 4)
     ).double()
     for p in net.parameters():
         p.data = torch.randn(p.shape, generator=noise, dtype=F64)

@@ -361,7 +361,7 @@ def test_parameter_counts_are_the_released_ones(build, count):  # facts §11
 
 def test_rar_networks_have_the_published_layers():  # facts §2
     with torch.device("meta"):
-        cnn, one, two = models.chen.rar_cnn(10), models.chen.rar_resnet(1, 17), models.rar_resnet(2, 43)
+        cnn, one, two = models.chen.rar_cnn(10), models.chen.rar_resnet(1, 17), models.chen.rar_resnet(2, 43)
     assert models.parameter_count(cnn) == 26 * 32 + (25 * 32 + 1) * 64 + (7 * 7 * 64 + 1) * 1024 + 1025 * 10
     units = 9 * (16 * 16 + 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64)
     assert models.parameter_count(one) == 27 * 16 + units + 65 * 17

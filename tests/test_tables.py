@@ -11,7 +11,7 @@ import torch
 from test_results import RECIPE, toy
 
 from artlib import results, tables
-from artlib.attribution_attacks import Manipulated
+from artlib.attacks import Manipulated
 
 # ------------------------------------------------------------------ table 1
 

@@ -26,7 +26,7 @@ import torchattacks
 from torch import nn
 from tqdm import tqdm
 
-from artlib import attacks, attribution_attacks, attributions, costs, metrics, models, objectives, results, tables
+from artlib import attacks, attributions, costs, metrics, models, objectives, results, tables
 from artlib.paths import FIGURES
 from artlib.training import pick_device
 from tests.benchmarks import released
@@ -107,7 +107,7 @@ def ifia(model: nn.Module, x, *, points: int, compile: bool = False) -> None:
         k=100, ball=attacks.Linf(8 / 255), steps=STEPS, step_size=1 / 255, batch_size=len(x), compile=compile
     )
     explain = partial(attributions.integrated_gradients, steps=points)
-    attribution_attacks.ifia(model, x, y, attribution=explain, **options)
+    attacks.ifia(model, x, y, attribution=explain, **options)
 
 
 def captum_maps(model: nn.Module, x, y, *, points: int) -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from artlib import compiled, metrics
-from artlib.attacks import Ball, ascend, check_attack, gradient_of
+from artlib.attacks.ascend import ascend, check_attack, gradient_of
+from artlib.attacks.balls import Ball
 from artlib.attributions import heatmap, integrated_gradients
 from artlib.models import check_batch, checked, frozen, smooth
 
