@@ -46,7 +46,9 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """All fields, as JSON can hold them: for provenance."""
-        return {"kind": type(self).__qualname__} | {f.name: plain(getattr(self, f.name), whole=True) for f in fields(self)}
+        return {"kind": type(self).__qualname__} | {
+            f.name: plain(getattr(self, f.name), whole=True) for f in fields(self)
+        }
 
 
 def plain(value: Any, *, whole: bool = False) -> Any:

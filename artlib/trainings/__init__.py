@@ -1,4 +1,4 @@
-"""Trainings: their losses, a `Recipe` that says everything, and `fit`. A new one is a file and a line in `TRAININGS`."""
+"""Trainings, a `Recipe` that says everything about one, and `fit`. A new one is a file and a line in `TRAININGS`."""
 
 from artlib.trainings.art import Art, art_loss, cosine_distance, runner_up
 from artlib.trainings.fit import arithmetic, build_model, fit, learning_rate, pick_device

@@ -188,9 +188,7 @@ def art_loss(
     return attribution_loss(model, x if x_adv is None else x_adv, y, settings=settings, clean=x, negative=negative)
 
 
-def attribution_loss(
-    model, x_adv, y, *, settings: Art, clean=None, negative=None, whole: int | None = None
-) -> Tensor:
+def attribution_loss(model, x_adv, y, *, settings: Art, clean=None, negative=None, whole: int | None = None) -> Tensor:
     """`art_loss` for given settings, without its checks and in the model's present mode."""
     s = settings
     if s.mining:

@@ -127,7 +127,7 @@ def fit(
     With `checkpoint` the state is saved there at every epoch's end and every `checkpoint_seconds`; a run that finds
     the file continues it and, on the CPU, ends with the same weights bit for bit as one that was never interrupted.
     A checkpoint that other training code wrote is put aside and the training begins anew, unless `edited` says to go
-    on with it. `history` has, per epoch, the mean loss, its parts, and the accuracy on the batches as the loss saw them.
+    on with it. `history` has, per epoch, means of the loss and its parts, and the accuracy on what the loss saw.
 
     Inside `distributed.joined` every process trains on its part of each batch: the weights are those of one process up
     to rounding, dropout apart, which each draws for itself. Without batch normalisation `micro_batch` does not change
@@ -253,13 +253,10 @@ def _backward(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     """Add the gradients of a part of a batch; sums over its images of loss, parts of the loss, and correct ones."""
     losses = recipe.training.losses(batch)
     n, share = len(batch.x), len(batch.x) / batch.whole
-    (losses.total * share).backward()
-    if batch.helper is not None:  # the model's loss has left its gradients there, too
-        batch.helper.zero_grad(set_to_none=True)
-        weights = [p for p in batch.helper.parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(losses.helper * share, weights)
-        for p, g in zip(weights, gradients, strict=True):
-            p.grad = g
+    for net, loss in ((batch.model, losses.total), (batch.helper, losses.helper)):
+        if net is not None:  # each loss leaves gradients in its own network alone
+            weights = [p for p in net.parameters() if p.requires_grad]
+            (loss * share).backward(inputs=weights, retain_graph=batch.helper is not None)
     found = {"loss": losses.total, **losses.parts}
     sums = {name: value.detach().double() * n for name, value in found.items()}
     correct = (losses.logits.detach().argmax(1) == batch.y).sum().double()

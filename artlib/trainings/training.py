@@ -13,7 +13,7 @@ from artlib import compiled
 from artlib.attacks.ascend import ascend
 from artlib.attacks.balls import Linf
 from artlib.models.statistics import frozen, normalised_by
-from artlib.settings import Whole, NotNegative, Pixels, Settings
+from artlib.settings import NotNegative, Pixels, Settings, Whole
 
 PROTOCOLS = ("paper", "text", "authors")
 
