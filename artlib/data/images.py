@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from artlib import _sources, paths
+from artlib import paths
+from artlib.data import archives as _sources
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +155,7 @@ def load(
 
 
 def _blossoms(split: str, size: int, limit: int | None) -> ImageSet:
-    from artlib import blossoms
+    from artlib.data import blossoms
 
     info = SETS["blossoms"]
     count, seed = limit or info.images[split], list(info.images).index(split)
