@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from artlib import _sources, data
 from artlib.data import AUGMENT, SETS, Augment, ImageSet, batches, load
-from artlib.data import archives as _sources
-from artlib.data import images as data
 
 
 def made(labels, *, channels=3, size=4, **more):
