@@ -3,9 +3,9 @@
 The way of the data; a module imports only from its left, and from everywhere `paths`, `metrics`, `paper` and
 `distributed`:
 
-    blossoms -> data -> models -> attributions -> attacks -> attribution_attacks -> objectives -> training
-                                                                                                     |
-                                                          plots <- results <- presets <- evaluation <+
+    data -> models -> attributions -> attacks -> attribution_attacks -> objectives -> training
+                                                                                         |
+                                              plots <- results <- presets <- evaluation <+
 
 Modules load on first use (`import artlib; artlib.metrics.kendall`), so that `import artlib` itself costs nothing.
 """
@@ -22,7 +22,6 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "metrics",
     "paper",
     "distributed",
-    "blossoms",
     "data",
     "models",
     "compiled",
