@@ -1,32 +1,33 @@
-"""Trained models by recipe, records of their evaluation, and tables that say where their numbers come from."""
+"""Trained models and measurements, each made once and stored with where it comes from."""
 
-import fcntl
 import hashlib
 import json
-import os
 import platform
 import resource
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from artlib import distributed, evaluation, training
+from artlib import distributed, files, models, trainings
 from artlib.data import ImageSet
 from artlib.digest import code_digest
-from artlib.evaluation import Evaluation
+from artlib.measurements import MEASUREMENTS, Measurement
 from artlib.paths import FIGURES, MODELS, REFERENCE, ROOT, slug
-from artlib.training import Recipe
+from artlib.settings import plain
+from artlib.trainings import Recipe
+from artlib.trainings.fit import training_code
 
 if TYPE_CHECKING:
     import pandas as pd
+
+RECORDED = REFERENCE / "models"  # small models behind recorded runs, and what was measured of them; committed
 
 # ------------------------------------------------------------------ provenance
 
@@ -69,65 +70,80 @@ def machine(device: torch.device | str) -> dict:
 
 def describe(images: ImageSet) -> dict:
     """Name, split, number, size, fingerprint and note of an image set."""
-    about = {"name": images.name, "split": images.split, "images": len(images), "size": images.images.shape[2]}
+    height, width = images.images.shape[2:]
+    size = height if height == width else [height, width]
+    about = {"name": images.name, "split": images.split, "images": len(images), "size": size}
     return about | {"fingerprint": images.fingerprint, "note": images.note}
 
 
-# ------------------------------------------------------------------ models and evaluations, made once
-
-
-@contextmanager
-def only_one(path: Path) -> Iterator[None]:
-    """Hold a lock beside `path`, so that two notebooks that need the same file wait for one computation."""
-    lock = path.with_suffix(".lock")
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = open(lock, "w")
-    except OSError as error:
-        raise PermissionError(f"cannot write {lock}: {error}; set ARTLIB_MODELS to a folder that can be") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that makes {path.name}", flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+# ------------------------------------------------------------------ models, made once
 
 
 def model_path(recipe: Recipe, images: ImageSet) -> Path:
-    """Where the model of a recipe trained on these images is kept."""
+    """Where the model of a recipe trained on these images is kept: among the recorded ones, or in `paths.MODELS`."""
     name = f"{slug(recipe.dataset)}-{recipe.label}-{recipe.arch}-seed{recipe.seed}"
-    return MODELS / f"{name}-{recipe.key(images.fingerprint)}.safetensors"
+    return _place(f"{name}-{recipe.key(images.fingerprint)}.safetensors")
 
 
-def model(recipe: Recipe, images: ImageSet, *, device: torch.device | str = "cpu", progress: bool = True) -> nn.Module:
+def _place(name: str) -> Path:
+    return RECORDED / name if (RECORDED / name).exists() else MODELS / name
+
+
+def model(
+    recipe: Recipe,
+    images: ImageSet,
+    *,
+    device: torch.device | str = "cpu",
+    edited: bool = False,
+    progress: bool = True,
+) -> nn.Module:
     """The trained model of `recipe` on `images`, in eval mode: loaded if it exists, else trained, resumed if killed.
 
-    Of several processes (`distributed.joined`) rank 0 holds the lock and writes the files. Raises ValueError for a
-    damaged file and PermissionError for a models folder that cannot be written.
+    One line says so when it was trained by other code than there is now; `edited` goes on with a checkpoint of other
+    code, too. Of several processes (`distributed.joined`) rank 0 holds the lock and writes the files. Raises ValueError
+    for a damaged file or one of another recipe, and PermissionError for a folder that cannot be written.
     """
     _check_images(recipe, images)
     path, leads = model_path(recipe, images), distributed.rank() == 0
+    if distributed.world() == 1 and path.exists():  # a folder that can only be read will do
+        return _loaded(recipe, images, path).to(device)
     with ExitStack() as lock:
         with distributed.first():
             if leads:
-                lock.enter_context(only_one(path))
+                lock.enter_context(files.only_one(path))
         if path.exists():
-            tensors, _ = training.read_tensors(path)
-            net = training.build_model(recipe, images)
-            try:
-                net.load_state_dict(tensors)
-            except RuntimeError:
-                raise ValueError(f"{path} holds other weights than {recipe.arch}; delete it and run again") from None
-            return net.to(device).eval()
+            return _loaded(recipe, images, path).to(device)
         checkpoint = path.with_suffix(".checkpoint")
-        net, record = training.fit(recipe, images, device=device, checkpoint=checkpoint, progress=progress)
+        options = dict(device=device, checkpoint=checkpoint, edited=edited, progress=progress)
+        net, record = trainings.fit(recipe, images, **options)
         if leads:
-            record |= {"recipe": asdict(recipe), "data": describe(images), "machine": machine(device)}
-            weights = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-            training.write_tensors(path, weights, {"record": json.dumps(record)})
+            record |= {"recipe": recipe.plain(), "data": describe(images), "machine": machine(device)}
+            metadata = {"record": json.dumps(record), "key": recipe.key(images.fingerprint)}
+            files.write_tensors(path, net.state_dict(), metadata)
             checkpoint.unlink(missing_ok=True)
         return net
+
+
+def _loaded(recipe: Recipe, images: ImageSet, path: Path) -> nn.Module:
+    tensors, metadata = files.read_tensors(path)
+    if metadata.get("key") != recipe.key(images.fingerprint):
+        raise ValueError(f"{path} holds the model of another recipe or of other images; delete it and run again")
+    if broken := [name for name, value in tensors.items() if not value.isfinite().all()]:
+        raise ValueError(f"{path} holds values that are not finite, in {broken[0]}; delete it and run again")
+    net = trainings.build_model(recipe, images)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError:
+        raise ValueError(f"{path} holds other weights than {recipe.arch}; delete it and run again") from None
+    record = json.loads(metadata["record"])
+    if record["code"] != training_code(recipe):
+        _say_once(f"{path.name}: trained by other code (commit {record['machine']['commit'][:7]}); delete it to renew")
+    return net.eval()
+
+
+@cache
+def _say_once(sentence: str) -> None:
+    print(sentence, flush=True)
 
 
 def _check_images(recipe: Recipe, images: ImageSet) -> None:
@@ -144,81 +160,131 @@ def _check_images(recipe: Recipe, images: ImageSet) -> None:
 
 def training_record(recipe: Recipe, images: ImageSet) -> dict:
     """History, seconds, recipe, data and machine of a trained model, as stored with its weights."""
-    return json.loads(training.read_tensors(model_path(recipe, images))[1]["record"])
+    return json.loads(files.read_tensors(model_path(recipe, images))[1]["record"])
 
 
-def judged(
-    recipe: Recipe,
-    e: Evaluation,
+# ------------------------------------------------------------------ measurements, made once
+
+
+def measured(
+    subject: Recipe | nn.Module,
+    measurement: Measurement,
     *,
-    train: ImageSet,
     test: ImageSet,
+    train: ImageSet | None = None,
+    name: str = "",
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> dict:
-    """`evaluation.judge` of the recipe's model on `test`, stored per image beside the weights and made only once.
+    """`measurement` of a recipe's model (trained on `train`), or of any model, on `test`; stored, and made only once.
 
-    Returns {"attribution", "accuracy", "seconds", "machine"}. A stored record is used only when model, evaluation,
-    test images and evaluating code are the same.
+    Returns {"values": {column: list}, "seconds", "machine", ...}; None stands for NaN. What is stored is used only when
+    weights, measurement, images and measuring code are the same. `name` is a model's part of the file name.
+    Raises ValueError for a stored file that is damaged.
     """
-    text = json.dumps([asdict(e), test.fingerprint, code_digest(evaluation.judge)], sort_keys=True)
-    path = model_path(recipe, train).with_suffix(f".{hashlib.sha256(text.encode()).hexdigest()[:12]}.json")
-    net = model(recipe, train, device=device, progress=progress)
-    with only_one(path):
+    if isinstance(subject, Recipe):
+        net = model(subject, train, device=device, progress=progress)
+        name = model_path(subject, train).stem
+    else:
+        net, name = subject.to(device), name or type(subject).__name__
+    weights = files.tensors_digest(net.state_dict())[:12]
+    code = code_digest(measurement, *measurement.parts)
+    told = [measurement.differences(), test.fingerprint, code, weights, "" if isinstance(subject, Recipe) else repr(net)]
+    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+    path = _place(f"{name}.{measurement.name}.{key}.json")
+    if path.exists():
+        return _checked(path, measurement, test, weights)
+    with files.only_one(path):
         if path.exists():
-            return json.loads(path.read_text())
+            return _checked(path, measurement, test, weights)
         started = time.monotonic()
-        with training.arithmetic("float32", torch.device(device)):  # the measure is exact, however the model was made
-            record = evaluation.judge(net, test.to(device), e, progress=progress)
-        record |= {"seconds": time.monotonic() - started, "machine": machine(device)}
-        write_text(path, json.dumps(record))
+        with trainings.arithmetic("float32", torch.device(device)):  # exact, however the model was made
+            columns = measurement(net, test.to(device), progress=progress)
+        record = {"values": {k: _list(v) for k, v in columns.items()}, "seconds": time.monotonic() - started}
+        record |= {"measurement": measurement.plain(), "weights": weights, "machine": machine(device)}
+        files.write_text(path, json.dumps(record | {"test": describe(test)}))
         return record
+
+
+def _list(column: Tensor) -> list:
+    column = column.int() if column.dtype == torch.bool else column
+    return [None if v != v else v for v in column.tolist()]
+
+
+def _checked(path: Path, measurement: Measurement, test: ImageSet, weights: str) -> dict:
+    record = files.read_json(path)
+    try:
+        columns = record["values"]
+        lengths = {len(column) for column in columns.values()}
+        fits = len(lengths) == 1 and {*measurement.metrics, "index"} <= set(columns) and record["weights"] == weights
+        fits = fits and all(0 <= i < len(test) for i in columns["index"])
+        for column in measurement.metrics:
+            low, high = measurement.metrics[column].bounds
+            fits = fits and all(v is None or low <= v <= high for v in columns[column])
+    except (KeyError, TypeError, AttributeError):
+        fits = False
+    if not fits:
+        raise ValueError(f"{path} does not hold this measurement of this model; delete it and run again")
+    return record
 
 
 # ------------------------------------------------------------------ tables
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all. Raises PermissionError naming the folder that cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise PermissionError(f"cannot write {path}: {error}; set ARTLIB_FIGURES or ARTLIB_MODELS elsewhere") from None
+def provenance(
+    preset: str,
+    protocol: str,
+    sets: tuple[ImageSet, ...],
+    measurements: Mapping[str, Measurement],
+    recipes: Mapping[str, Recipe],
+    records: Mapping[str, Mapping[str, dict]],
+    *,
+    device: torch.device | str,
+) -> dict:
+    """Where a table comes from: preset, protocol, data, settings, machine, seconds, and how each model was trained.
 
-
-def provenance(preset, protocol, sets, e: Evaluation, recipes: dict[str, Recipe], records: dict, *, device) -> dict:
-    """Where a table comes from: preset, protocol, data, settings, machine, seconds, and how each model was trained."""
-    train = sets[0]
+    recipes: by row of the table; records: by row and measurement.
+    """
     return {
         "preset": preset,
         "protocol": protocol,
         "data": [describe(s) for s in sets],
-        "evaluation": asdict(e),
-        "trainings": {name: training_record(r, train) for name, r in recipes.items()},
-        "evaluations": {name: {k: r[k] for k in ("seconds", "machine")} for name, r in records.items()},
+        "measurements": plain(dict(measurements), whole=True),
+        "trainings": {name: training_record(r, sets[0]) for name, r in recipes.items()},
+        "measured": {
+            row: {name: {k: r[k] for k in ("seconds", "machine", "weights")} for name, r in each.items()}
+            for row, each in records.items()
+        },
         "machine": machine(device),
     }
 
 
 def save_table(table: "pd.DataFrame", name: str, *, preset: str, notebook: str, provenance: dict) -> Path:
-    """Write figures/<preset>/<notebook>/<name>.csv and, beside it, its provenance as .json; return the csv's path."""
-    path = FIGURES / preset / notebook / f"{name}.csv"
-    write_text(path, table.to_csv(index=False, float_format="%.6f"))
-    write_text(path.with_suffix(".json"), json.dumps(provenance, indent=1, sort_keys=True) + "\n")
+    """Write figures/<preset>/<notebook>/<name>.csv and, beside it, its provenance as .json; return the csv's path.
+
+    The provenance holds the digest of the table, so that the two cannot be of different runs unnoticed.
+    """
+    path, text = FIGURES / preset / notebook / f"{name}.csv", table.to_csv(index=False, float_format="%.6f")
+    provenance = provenance | {"table": hashlib.sha256(text.encode()).hexdigest()}
+    files.write_text(path.with_suffix(".json"), json.dumps(provenance, indent=1, sort_keys=True) + "\n")
+    files.write_text(path, text)
     return path
 
 
 def reference(name: str) -> "pd.DataFrame | None":
-    """The recorded reference run figures/reference/<name>.csv, or None where there is none."""
+    """The recorded reference run figures/reference/<name>.csv, or None where there is none.
+
+    Raises ValueError when table and provenance are of different runs.
+    """
     import pandas as pd
 
     path = REFERENCE / f"{name}.csv"
-    return pd.read_csv(path) if path.exists() else None
+    if not path.exists():
+        return None
+    told = files.read_json(path.with_suffix(".json")).get("table")
+    if told and told != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise ValueError(f"{path} and its .json are of different runs; record both again")
+    return pd.read_csv(path)
 
 
 def reference_origin(name: str) -> str:
@@ -226,11 +292,12 @@ def reference_origin(name: str) -> str:
     path = REFERENCE / f"{name}.json"
     if not path.exists():
         return "none recorded"
-    about = json.loads(path.read_text())
+    about = files.read_json(path)
     note = about["data"][0]["note"] or about["data"][0]["name"]
     return f"{about['preset']} preset, {note}, commit {about['machine']['commit'][:7]}"
 
 
-# Both speak of the code that was imported: ask now, before somebody edits it under a long run.
+# All speak of the code that was imported: ask now, before somebody edits it under a long run.
 commit()
-code_digest(evaluation.judge)
+for _kind in (*MEASUREMENTS.values(), *trainings.TRAININGS.values(), *(a.make for a in models.ARCHITECTURES)):
+    code_digest(_kind)

@@ -1,0 +1,55 @@
+"""Clean accuracy, and accuracy under projected gradient descent (Table 1 of ART)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from artlib.attacks.balls import Linf
+from artlib.attacks.pgd import pgd
+from artlib.data import ImageSet
+from artlib.measurements.measurement import Measurement, Metric, floats, predictions, progress_bar, shuffled
+from artlib.settings import Count, NotNegative, Pixels, Whole
+
+
+@dataclass(frozen=True)
+class Accuracy(Measurement):
+    """natural: whether the image is classified correctly; adversarial: whether it still is under PGD (0 or 1).
+
+    Defaults are the paper's for CIFAR-10 (ART, A.3.5).
+    """
+
+    name, title = "accuracy", "Accuracy"
+    metrics = {
+        "natural": Metric("natural accuracy", paired=True),
+        "adversarial": Metric("PGD-40 accuracy", paired=True),
+    }
+    published = {  # ART, B.1; Chen et al. (facts §2)
+        "cub200": dict(eps=2 / 255, step_size=0.5 / 255),
+        "mnist": dict(eps=0.3, step_size=0.01),
+        "fashion_mnist": dict(eps=0.1, step_size=0.01),
+    }
+    presets = {"smoke": dict(images=50, steps=3), "quick": dict(images=300), "cpu": dict(images=1000)}
+    loops = {"steps": 0}
+
+    eps: Pixels = 8 / 255
+    steps: Whole = 40
+    step_size: NotNegative = 2 / 255  # C-16: not in the text
+    restarts: Count = 1
+    loss: Literal["cross-entropy", "margin"] = "cross-entropy"
+
+    def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
+        """index, natural, adversarial."""
+        order = shuffled(images, self)
+        some = images.subset(order)
+        x, y = floats(model, some)
+        noise = torch.Generator().manual_seed(self.seed)
+        attack = dict(ball=Linf(self.eps), steps=self.steps, step_size=self.step_size, generator=noise)
+        held = []
+        with progress_bar(len(y), f"PGD-{self.steps}", shown=progress) as bar:
+            for xb, yb in zip(x.split(self.rows), y.split(self.rows), strict=True):
+                with torch.no_grad():
+                    held.append(model(pgd(model, xb, yb, **attack)).argmax(1) == yb)
+                bar.update(len(xb))
+        return {"index": order, "natural": predictions(model, some) == y, "adversarial": torch.cat(held)}
