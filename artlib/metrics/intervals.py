@@ -45,8 +45,8 @@ def newcombe_interval(
     first, second: (hits, count). both: for the same images on both sides, the number that is a hit on both.
     Newcombe, Statistics in Medicine 17 (1998): method 10 of pages 873-890 for different images; method 10 of pages
     2635-2650 for the same, where phi of the 2 x 2 table, less a continuity correction, correlates the two errors. It
-    behaves at 0 and 1, where the bootstrap's and the normal theory's intervals have no width. Raises ValueError as `wilson_interval`
-    and for `both` that the hits do not allow.
+    behaves at 0 and 1, where the bootstrap's and the normal theory's intervals have no width.
+    Raises ValueError as `wilson_interval`, and for a `both` that the hits do not allow.
     """
     (hits, count), (others, other_count) = first, second
     (low, high), (other_low, other_high) = (wilson_interval(*side, level=level) for side in (first, second))

@@ -194,6 +194,8 @@ def on_common_images(
     for name, measures in values.items():
         found[name] = {}
         for metric, each in measures.items():
+            if len(each) != len(index[name]):
+                raise ValueError(f"{name} has {len(each)} values of {metric} and {len(index[name])} indices of images")
             by_image = dict(zip(index[name], each, strict=True))
             found[name][metric] = [by_image[i] for i in common]
     return found

@@ -1,66 +1,17 @@
-"""Claims follow from the printed table; verdicts agree with normal theory and with hand-made cases."""
+"""Verdicts agree with normal theory, with hand-made cases and with the rule that they state."""
 
-import dataclasses
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from artlib import paper
-
-BY_ID = {claim.id: claim for claim in paper.CLAIMS}
-
-
-def test_unknown_table_names_the_known_ones():
-    with pytest.raises(ValueError, match="'table9'.*table1"):
-        paper.table("table9")
-
-
-def test_every_ordered_pair_of_the_table_is_a_claim_once():
-    table = paper.table("table1")
-    pairs = {
-        (dataset, metric, a.training, b.training)
-        for dataset, rows in table.groupby("dataset")
-        for metric in paper.METRICS
-        for a in rows.itertuples()
-        for b in rows.itertuples()
-        if getattr(a, metric) > getattr(b, metric)
-    }
-    shown = [(c.dataset, c.metric, c.better, c.worse) for c in paper.CLAIMS if "Table 1" in c.source]
-    assert len(shown) == len(set(shown))
-    assert set(shown) == pairs
-    assert len(BY_ID) == len(paper.CLAIMS)
-
-
-def test_claims_against_art_are_kept():
-    assert BY_ID["table1/flower17/IN/pgd>art"].source == "Table 1"  # the table
-    assert BY_ID["table1/flower17/IN/art>pgd"].source == "Section 4.1.3"  # the text, which the table contradicts
-    for dataset in ("cifar10", "svhn", "gtsrb", "flower17"):
-        assert f"table1/{dataset}/natural/natural>art" in BY_ID
-        assert f"table1/{dataset}/adversarial/pgd>art" in BY_ID
-    assert "table1/svhn/IN/natural>pgd" in BY_ID
-
-
-def test_only_one_statement_of_the_text_contradicts_the_table():
-    assert [c.id for c in paper.CLAIMS if c.source == "Section 4.1.3"] == ["table1/flower17/IN/art>pgd"]
-
-
-def test_statements_of_the_text_are_marked():
-    assert "4.1.3" in BY_ID["table1/cifar10/natural/art>pgd"].source
-    assert "4.1.3" in BY_ID["table1/gtsrb/adversarial/art>natural"].source
-    assert "4.1.3" not in BY_ID["table1/cifar10/adversarial/pgd>natural"].source
-
-
-def test_claims_are_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        paper.CLAIMS[0].better = "art"
+from artlib import metrics, paper
 
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_interval_agrees_with_normal_theory(generator, paired):
-    a = torch.randn(400, generator=generator, dtype=torch.float64) + 0.1
+    a = torch.randn(400, generator=generator, dtype=torch.float64) + 2.1
     b = torch.randn(400, generator=generator, dtype=torch.float64)
     result = paper.verdict(a, b, generator=generator, paired=paired)
     variance = (a - b).var() if paired else a.var() + b.var()
@@ -72,30 +23,127 @@ def test_interval_agrees_with_normal_theory(generator, paired):
 
 
 def test_pairing_removes_what_the_images_share(generator):
-    image = torch.randn(200, generator=generator, dtype=torch.float64)
-    assert paper.verdict(image + 0.05, image, generator=generator).verdict == "reproduced"
-    assert paper.verdict(image + 0.05, image, generator=generator, paired=False).verdict == "inconclusive"
+    image = torch.randn(200, generator=generator, dtype=torch.float64) * 20
+    assert paper.verdict(image + 1.05, image, generator=generator).verdict == "reproduced"
+    assert paper.verdict(image + 1.05, image, generator=generator, paired=False).verdict == "inconclusive"
 
 
-@pytest.mark.parametrize(
-    "better, worse, word",
-    [([1, 1, 1], [0, 0, 0], "reproduced"), ([0, 0], [1, 1], "not reproduced"), ([0, 0], [0, 0], "inconclusive")],
-)
-def test_verdict_words(generator, better, worse, word):
-    result = paper.verdict(np.array(better, dtype=bool), worse, generator=generator)
-    assert result.verdict == word
-    assert result.low <= result.difference <= result.high
+def hits(*runs):
+    """Values of images: pairs of a value and how often."""
+    return np.repeat([float(v) for v, _ in runs], [n for _, n in runs])
+
+
+def test_verdict_words(generator):
+    for better, worse, order, why in (
+        ((100, 80), (0, 80), "reproduced", ""),
+        ((0, 80), (100, 80), "not reproduced", ""),
+        ((0, 80), (0, 80), "inconclusive", "the interval holds 0"),
+        ((90.0, 80), (40.0, 80), "reproduced", ""),
+    ):
+        found = paper.verdict(hits(better), hits(worse), generator=generator)
+        assert (found.order, found.why, found.mark) == (order, why, paper.MARKS[order])
+        assert found.low <= found.difference <= found.high
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_four_of_a_thousand_against_none_is_no_verdict(generator, paired):
+    better, worse = hits((100, 4), (0, 996)), hits((0, 1000))
+    found = paper.verdict(better, worse, generator=generator, paired=paired)
+    assert found.order == "inconclusive" and found.low < 0 < found.difference == pytest.approx(0.4)
+    more = paper.verdict(hits((100, 40), (0, 960)), worse, generator=generator, paired=paired)
+    assert more.order == "reproduced" and more.low > 2
+
+
+def test_few_images_are_no_verdict(generator):
+    for n in (1, 3, paper.SMALLEST_IMAGES - 1):
+        found = paper.verdict([100.0] * n, [0.0] * n, generator=generator)
+        assert (found.order, found.images, found.mark) == ("inconclusive", n, "?")
+        assert found.why == f"{n} images, fewer than 50" and found.low <= found.difference == 100
+    found = paper.verdict([90.0] * 500, [40.0] * 49, generator=generator, paired=False)
+    assert found.order == "inconclusive" and found.images == 49
+
+
+def test_a_difference_that_is_sure_but_small_is_no_verdict(generator):
+    image = torch.rand(500, generator=generator, dtype=torch.float64) * 100
+    found = paper.verdict(image + 0.9, image, generator=generator)
+    assert (found.order, found.why) == ("inconclusive", "they differ by less than 1 point") and found.low > 0
+    assert paper.verdict(image + 1.1, image, generator=generator).order == "reproduced"
+    assert paper.verdict(image - 1.1, image, generator=generator).order == "not reproduced"
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_proportions_get_newcombes_interval(generator, paired):
+    better, worse = hits((100, 70), (0, 30)), hits((100, 45), (0, 25), (100, 5), (0, 25))
+    found = paper.verdict(better, worse, generator=generator, paired=paired)
+    expected = metrics.newcombe_interval((70, 100), (50, 100), both=45 if paired else None)
+    assert (found.low, found.high) == pytest.approx([100 * v for v in expected])
+
+
+def test_extent_is_the_distance_of_both_sides():
+    distance = {"order and size": (89.0, 37.0), "order only": (89.0, 43.5)}
+    for extent, (better, worse) in distance.items():
+        generator = torch.Generator().manual_seed(0)
+        found = paper.verdict([better] * 60, [worse] * 60, generator=generator, printed=(92.9, 37.58))
+        assert found.extent == extent and found.verdict == f"reproduced, {extent}"
+        assert found.distance == pytest.approx((better - 92.9, worse - 37.58))
+    blank = paper.verdict([worse] * 60, [better] * 60, generator=generator, printed=(92.9, 37.58))
+    assert (blank.extent, blank.verdict) == ("", "not reproduced") and blank.distance is not None
+    assert paper.verdict([better] * 60, [worse] * 60, generator=generator).extent == ""
+
+
+# ---- seeds
+
+
+def test_seeds_must_agree_in_sign(generator):
+    up, flat, down = hits((60.0, 80)), hits((50.0, 80)), hits((48.0, 80))
+    agreed = paper.verdict([up, up, up], [flat, down, flat], generator=generator)
+    assert agreed.order == "reproduced" and agreed.by_seed == (10, 12, 10)
+    split = paper.verdict([up, up, down], [flat, flat, flat], generator=generator)
+    assert (split.order, split.why) == ("inconclusive", "the seeds disagree")
+    assert split.low > 0 and split.by_seed == (10, 10, -2)
+    assert paper.verdict([up, up, flat], [flat] * 3, generator=generator).order == "inconclusive"  # no sign is no yes
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_same_images_under_several_seeds_count_once(generator, paired):
+    """Three copies of one seed are as sure as that seed alone: bootstrap to a few percent, proportions exactly."""
+    a, b = (torch.rand(200, generator=generator, dtype=torch.float64) * 100 for _ in range(2))
+    for better, worse, tolerance in ((a, b, 0.1), ((a > 40) * 100.0, (b > 50) * 100.0, 1e-9)):
+        one = paper.verdict(better, worse, generator=generator, paired=paired)
+        three = paper.verdict([better] * 3, [worse] * 3, generator=generator, paired=paired)
+        assert three.high - three.low == pytest.approx(one.high - one.low, rel=tolerance)
+        assert three.images == one.images == 200 and three.difference == pytest.approx(one.difference)
+
+
+def test_seeds_may_differ_in_the_number_of_images_unless_paired(generator):
+    better, worse = [[70.0] * 60, [72.0] * 80], [[50.0] * 55, [51.0] * 90]
+    found = paper.verdict(better, worse, generator=generator, paired=False)
+    assert (found.order, found.images) == ("reproduced", 55) and found.by_seed == (20, 21)
+    with pytest.raises(ValueError, match="60 and 55 images are no pairs"):
+        paper.verdict(better, worse, generator=generator)
+    with pytest.raises(ValueError, match="2 and 1 seeds"):
+        paper.verdict(better, worse[:1], generator=generator, paired=False)
+
+
+# ---- tables of verdicts
 
 
 def test_same_generator_same_interval():
-    values = np.linspace(0, 1, 50), np.linspace(0, 1, 50) ** 2
+    values = np.linspace(0, 100, 50), np.linspace(0, 10, 50) ** 2
     first, second = (paper.verdict(*values, generator=torch.Generator().manual_seed(3)) for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize(
     "better, worse, message",
-    [([], [1.0], "at least one"), ([math.nan], [1.0], "NaN"), ([1.0, 2.0], [1.0], "2 and 1 images.*paired=False")],
+    [
+        ([], [1.0], "at least one"),
+        ([[]], [[1.0]], "at least one"),
+        ([math.nan], [1.0], "NaN"),
+        ([10.0, 20.0], [1.0], "2 and 1 images.*paired=False"),
+        ([True, False], [False, False], "give it percent"),
+        ([0.4, -0.2], [0.1, 0.9], "give it percent"),
+    ],
 )
 def test_bad_values_are_refused(generator, better, worse, message):
     with pytest.raises(ValueError, match=message):
@@ -103,53 +151,37 @@ def test_bad_values_are_refused(generator, better, worse, message):
 
 
 def test_verdicts_leave_the_unmeasured_blank(generator):
-    values = {"art": {"IN": np.full(9, 90.0)}, "natural": {"IN": np.full(7, 40.0), "K": np.ones(7)}}
+    values = {"art": {"IN": np.full(90, 90.0)}, "natural": {"IN": np.full(70, 40.0), "K": np.full(70, 50.0)}}
     claims = [c for c in paper.claims("cifar10") if c.metric in ("IN", "K")]
     table = paper.verdicts(values, claims, generator=generator)
     assert len(table) == 6
     row = table.loc["table1/cifar10/IN/art>natural"]
-    assert (row["difference"], row["low"], row["high"], row["verdict"]) == (50, 50, 50, "reproduced")
+    assert (row["difference"], row["low"], row["high"], row["order"], row["mark"]) == (50, 50, 50, "reproduced", "✓")
+    assert (row["extent"], row["verdict"]) == ("order and size", "reproduced, order and size")
+    assert (row["distance_better"], row["distance_worse"]) == pytest.approx((90 - 92.9, 40 - 40.25))
+    assert (row["images"], row["seeds"], row["lowest"], row["highest"]) == (70, 1, 50, 50)
     others = table.drop(index=row.name)
-    assert others[["difference", "low", "high", "verdict"]].isna().all(axis=None)
+    assert others.drop(columns=["text", "source"]).isna().all(axis=None)
 
 
-def test_a_data_set_the_paper_does_not_have_is_asked_about_cifar10():
-    printed, asked = paper.claims("cifar10"), paper.claims("blossoms")
-    assert len(asked) == len(printed) > 0
-    for theirs, ours in zip(printed, asked, strict=True):
-        words = theirs.text.removeprefix("cifar10: ")
-        assert ours == dataclasses.replace(theirs, text=f"blossoms, asked of CIFAR-10's table: {words}") != theirs
-    assert {c.dataset for c in paper.claims("flower17")} == {"flower17"}
+def test_no_claim_or_no_values_still_give_the_columns(generator):
+    empty = paper.verdicts({}, (), generator=generator)
+    assert len(empty) == 0 and list(empty) == list(paper.verdicts({}, generator=generator))
 
 
-def long(dataset, training, **metrics):
-    return pd.DataFrame(
-        [{"dataset": dataset, "training": training, "metric": m, "mean": v} for m, v in metrics.items()]
-    )
+def test_common_images_are_pairs():
+    values = {"natural": {"IN": [1.0, 2.0, 3.0], "K": [4.0, 5.0, 6.0]}, "art": {"IN": [7.0, 8.0]}}
+    found = paper.on_common_images(values, {"natural": [30, 10, 20], "art": [20, 30]})
+    assert found == {"natural": {"IN": [3.0, 1.0], "K": [6.0, 4.0]}, "art": {"IN": [7.0, 8.0]}}
+    assert paper.on_common_images(values, {"natural": [1, 2, 3], "art": [4, 5]})["art"] == {"IN": []}
+    assert paper.on_common_images({}, {}) == {}
+    with pytest.raises(ValueError, match="natural has 3 values of IN and 2 indices"):
+        paper.on_common_images(values, {"natural": [1, 2], "art": [1, 2]})
 
 
-def test_against_paper_joins_and_leaves_blanks():
-    run = pd.concat([long("gtsrb", "art", IN=90.0, natural=80.0), long("gtsrb", "jarn", IN=50.0)])
-    table = paper.against_paper(run, reference=long("gtsrb", "art", IN=91.0)).set_index(["training", "metric"])
-    assert list(table.columns) == ["dataset", "paper", "reference", "run"]
-    assert list(table.index.unique(0)) == ["natural", "ig_norm", "ig_sum_norm", "pgd", "art", "jarn"]
-    assert list(table.loc[("art", "IN")]) == ["gtsrb", 91.96, 91.0, 90.0]
-    assert table.loc[("ig_norm", "K"), "paper"] == 75.55
-    assert table.loc["ig_norm", "run"].isna().all() and table.loc["ig_norm", "reference"].isna().all()
-    assert math.isnan(table.loc[("jarn", "IN"), "paper"])
-    assert len(table) == 5 * 4 + 1
-
-
-def test_a_data_set_without_printed_rows_has_an_empty_paper_column():
-    table = paper.against_paper(
-        pd.concat([long("blossoms", "pgd", K=60.0, IN=50.0), long("blossoms", "natural", K=1.0)])
-    )
-    assert list(zip(table["training"], table["metric"], strict=True)) == [("natural", "K"), ("pgd", "IN"), ("pgd", "K")]
-    assert table["paper"].isna().all()
-
-
-def test_against_paper_refuses_what_it_cannot_join():
-    with pytest.raises(ValueError, match="lacks the columns mean"):
-        paper.against_paper(long("cifar10", "art", IN=1.0).drop(columns="mean"))
-    with pytest.raises(ValueError, match="'table9'"):
-        paper.against_paper(long("cifar10", "art", IN=1.0), "table9")
+def test_the_recorded_kind_of_record_fits(generator):
+    """values[training][metric] as tables.values gives them, one claim a pair of rows of Table 1."""
+    values = {t: {m: [v] * 60 for m in ("IN", "K")} for t, v in (("natural", 30.0), ("pgd", 60.0), ("art", 80.0))}
+    table = paper.verdicts(values, paper.claims("blossoms"), generator=generator).dropna(subset="order")
+    assert len(table) == 6 and set(table["order"]) == {"reproduced"} and set(table["extent"]) == {""}
+    assert table["distance_better"].isna().all()  # printed for other images
