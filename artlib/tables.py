@@ -62,7 +62,9 @@ def values(records: dict[str, dict]) -> dict[str, dict[str, list[float]]]:
 
 
 def table1(records: dict[str, dict], *, dataset: str, seed: int = 0) -> "pd.DataFrame":
-    """One row per training and metric: mean in percent, bootstrap 95% interval over images, number of images.
+    """One row per training and metric: mean in percent, 95% interval over images, number of images.
+
+    The interval is Wilson's for the accuracies, the bootstrap's for IN and K (`metrics.interval`).
 
     IN and K count an image without a label-preserving step as 1.0; `kept` is the mean without such images and
     `failed` their number (facts C-23).
@@ -74,7 +76,7 @@ def table1(records: dict[str, dict], *, dataset: str, seed: int = 0) -> "pd.Data
         keep = evaluation.kept(records[name])
         for metric, per_image in measures.items():
             noise = torch.Generator().manual_seed(seed)
-            low, high = metrics.bootstrap_interval(torch.tensor(per_image, dtype=torch.float64), generator=noise)
+            low, high = metrics.interval(torch.tensor(per_image, dtype=torch.float64), unit=100.0, generator=noise)
             row = {"dataset": dataset, "training": name, "metric": metric}
             row |= {"mean": sum(per_image) / len(per_image), "low": low, "high": high, "images": len(per_image)}
             if METRICS[metric] == "attribution":

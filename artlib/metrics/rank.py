@@ -1,4 +1,4 @@
-"""How alike two attribution maps are: top-k intersection, rank correlations, LENS; and intervals over images.
+"""How alike two attribution maps are by the order of their pixels: top-k intersection and rank correlations.
 
 Maps are (N, H, W), any scale, one value a pixel. A measure returns one float64 an image, (N,), on the maps' device.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def _check(*maps: Tensor, k: int = 1, w: int = 0) -> None:
+def check_maps(*maps: Tensor, k: int = 1, w: int = 0) -> None:
     for m in maps:
         if m.ndim != 3 or 0 in m.shape[1:]:
             raise ValueError(f"maps must be (N, H, W), got {tuple(m.shape)}: attributions.heatmap makes them")
@@ -25,7 +25,7 @@ def _check(*maps: Tensor, k: int = 1, w: int = 0) -> None:
         raise ValueError(f"w, how far a window reaches, must be 0 or more (1 for 3 x 3, 2 for 5 x 5), got {w}")
 
 
-def _in_chunks(function, *maps: Tensor, threads: int = 1) -> Tensor:
+def in_chunks(function, *maps: Tensor, threads: int = 1) -> Tensor:
     on_cpu = maps[0].device.type == "cpu"
     threads, pixels = (threads, 2**17) if on_cpu else (1, 2**24)  # stays in a CPU's cache; bounds the memory
     chunks = min(threads * -(-maps[0].numel() // (threads * pixels)), len(maps[0]))
@@ -40,7 +40,7 @@ def _in_chunks(function, *maps: Tensor, threads: int = 1) -> Tensor:
 # there, and its operations keep to one thread and release Python's lock, so that chunks run side by side.
 
 
-def _rows(maps: Tensor):
+def rows_of(maps: Tensor):
     maps = maps.detach().flatten(1).contiguous()
     if maps.is_floating_point():
         maps = (maps.float() if maps.dtype == torch.bfloat16 else maps) + 0.0  # -0.0 becomes 0.0, its equal
@@ -75,7 +75,7 @@ def _integers(rows):
     return rows
 
 
-def _argsort(rows, *, descending: bool = False):
+def argsort(rows, *, descending: bool = False):
     """Order of each row, equal values by index, as indices of the flattened rows, for `take`."""
     count, n = rows.shape
     if _library(rows) is torch:
@@ -120,7 +120,7 @@ def _untied_pairs(starts):
 
 def _ranks(rows):
     """Number of smaller minus number of larger values: twice the average rank, less its mean."""
-    xp, order = _library(rows), _argsort(rows)
+    xp, order = _library(rows), argsort(rows)
     starts = _starts(rows.take(order))
     larger = xp.flip(_before_run(xp.flip(xp.roll(starts, -1, 1), (1,))), (1,))
     ordered = _before_run(starts) - larger
@@ -130,9 +130,12 @@ def _ranks(rows):
 
 
 def topk(maps: Tensor, k: int) -> Tensor:
-    """Flat indices (N, k) of the k largest pixels, largest first, equal ones by index; errors as `lens_recall`."""
-    _check(maps, k=k)
-    return torch.as_tensor(_argsort(_rows(maps), descending=True)[:, :k] % maps.shape[1:].numel())
+    """Flat indices (N, k) of the k largest pixels, largest first, equal ones by index.
+
+    Raises ValueError for NaN, for a shape other than (N, H, W) and for k outside 1..H*W.
+    """
+    check_maps(maps, k=k)
+    return torch.as_tensor(argsort(rows_of(maps), descending=True)[:, :k] % maps.shape[1:].numel())
 
 
 def topk_mask(maps: Tensor, k: int) -> Tensor:
@@ -142,22 +145,38 @@ def topk_mask(maps: Tensor, k: int) -> Tensor:
 
 
 def topk_intersection(a: Tensor, b: Tensor, k: int) -> Tensor:
-    """Top-k intersection |S_k(a) & S_k(b)| / k (Ghorbani et al. 2019), in [0, 1]; errors and ties as `topk`."""
-    return lens_recall(a, b, k, 0)
+    """Top-k intersection |S_k(a) & S_k(b)| / k (Ghorbani et al. 2019), in [0, 1]; errors and ties as `topk`.
+
+    Ties go by index in both maps, which makes sparse maps look alike: `tied_share` says how many pixels they decided.
+    """
+    check_maps(a, b, k=k)
+    return (topk_mask(a, k) & topk_mask(b, k)).sum((1, 2)).double() / k
+
+
+def tied_share(maps: Tensor, k: int) -> Tensor:
+    """Share (N,) of the k pixels of `topk` that are there by index alone, in [0, 1]; errors as `topk`.
+
+    Where pixels of the value of the k-th place were left out, all that have this value were chosen by a tie: their
+    number / k. 0 where the k largest values are a set without a choice, 1 for a constant map (unless k is all of it).
+    """
+    lowest, values = topk(maps, k)[:, -1:], maps.flatten(1)
+    last = values.gather(1, lowest)
+    larger, equal = (values > last).sum(1), (values == last).sum(1)
+    return (k - larger).double() / k * (larger + equal > k)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine <a, b> / (|a| |b|) of the flattened maps, in [-1, 1]; NaN where a map is zero everywhere."""
-    _check(a, b)
+    check_maps(a, b)
     a, b = a.flatten(1).double(), b.flatten(1).double()
     return ((a * b).sum(1) / a.norm(dim=1) / b.norm(dim=1)).clamp(-1, 1)
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's rank correlation as scipy.stats.spearmanr, average ranks for ties; range and errors as `kendall`."""
-    _check(a, b)
+    check_maps(a, b)
     threads = torch.get_num_threads()
-    ranks = (_in_chunks(lambda part: torch.as_tensor(_ranks(_rows(part))), m, threads=threads) for m in (a, b))
+    ranks = (in_chunks(lambda part: torch.as_tensor(_ranks(rows_of(part))), m, threads=threads) for m in (a, b))
     return cosine(*(r[:, None] for r in ranks))
 
 
@@ -167,8 +186,8 @@ def kendall(a: Tensor, b: Tensor) -> Tensor:
     (concordant - discordant) / sqrt(pairs not tied in a * pairs not tied in b), over pairs of pixels (Kendall 1945).
     In [-1, 1]; NaN where a map is constant (callers count that as a failure). ValueError for NaN and unlike shapes.
     """
-    _check(a, b)
-    counts = _in_chunks(_pair_counts, a, b, threads=torch.get_num_threads())
+    check_maps(a, b)
+    counts = in_chunks(_pair_counts, a, b, threads=torch.get_num_threads())
     difference, untied_a, untied_b = counts.double().unbind(1)
     return (difference / untied_a.sqrt() / untied_b.sqrt()).clamp(-1, 1)
 
@@ -178,7 +197,7 @@ def _pair_counts(a: Tensor, b: Tensor) -> Tensor:
 
     With the pixels in the order of (a, b), a pair is discordant if the order of b, stable, inverts it.
     """
-    a, b = (_integers(rows) if rows.itemsize < 8 else _ranks(rows) for rows in (_rows(a), _rows(b)))  # fit 32 bits
+    a, b = (_integers(rows) if rows.itemsize < 8 else _ranks(rows) for rows in (rows_of(a), rows_of(b)))  # fit 32 bits
     xp, (count, n) = _library(a), a.shape
     pixels = xp.asarray(a, dtype=xp.int64) << 32
     pixels += b
@@ -226,85 +245,3 @@ def _inversions(p):
         after += second  # 2**levels / 2 times the places, so that levels add up
         before += size // 4 * (3 * block - 1)
     return within.reshape(count, size // 16).sum(1) + before - (2 * after.sum(1) >> levels)
-
-
-def dilate(mask: Tensor, w: int) -> Tensor:
-    """N_w(S): every pixel within w rows and columns of one in S, clipped at the border; (N, H, W), bool or maximum."""
-    _check(mask, w=w)
-    for dim in (1, 2):
-        best, size = mask.clone(), mask.shape[dim]
-        for d in range(1, min(w, size - 1) + 1):
-            for to, source in ((d, 0), (0, d)):
-                part = best.narrow(dim, to, size - d)
-                torch.maximum(part, mask.narrow(dim, source, size - d), out=part)
-        mask = best
-    return mask
-
-
-def diverse_topk(maps: Tensor, k: int, w: int) -> Tensor:
-    """D_k of LENS: k times, take the highest pixel left and delete its (2w+1) x (2w+1) window; a bool mask (N, H, W).
-
-    Windows are clipped at the border, ties go by index, all pixels are in the pool. When none is left the set stays
-    smaller, at most ceil(H/(w+1)) ceil(W/(w+1)); `.sum((1, 2))` gives its sizes. Errors as `lens_recall`.
-    """
-    _check(maps, k=k, w=w)
-    return _in_chunks(lambda m: _greedy(m, k, w), maps)
-
-
-def _greedy(maps: Tensor, k: int, w: int) -> Tensor:
-    """All window maxima at once, again and again: the same set as one pixel at a time.
-
-    What is higher in the window of a maximum has been deleted, so nothing will delete that maximum: greedy takes it.
-    Greedy's first k are its k highest; they delete k (2w+1)^2 pixels at most, so no lower rank is needed.
-    """
-    n = maps.shape[1] * maps.shape[2]
-    falling = torch.arange(n, 0, -1, dtype=torch.int32, device=maps.device).expand(len(maps), -1)
-    order = torch.as_tensor(_argsort(_rows(maps), descending=True))
-    ranks = torch.empty_like(falling).put_(order, falling).view(maps.shape)
-    left = ranks.masked_fill(ranks <= n - k * (2 * w + 1) ** 2, 0)
-    chosen = torch.zeros_like(ranks)
-    while left.amax((1, 2)).any():
-        peaks = left == dilate(left, w)  # also where nothing is left in the window: no harm
-        chosen += left * peaks
-        left = left * ~dilate(peaks, w)
-    lowest = chosen.flatten(1).topk(k).values[:, -1]  # 0 where the set is smaller than k
-    return (chosen > 0) & (chosen >= lowest[:, None, None])
-
-
-def lens_recall(a: Tensor, b: Tensor, k: int, w: int, *, diverse: bool = False) -> Tensor:
-    """w-LENS-recall@k = |N_w(S_k(a)) & S_k(b)| / |S_k(b)|, in [0, 1]; w = 0 is the top-k intersection.
-
-    Rethinking Robustness of Model Attributions, AAAI 2024. a: maps of the images, b: of the perturbed images.
-    diverse=True takes D_k of `diverse_topk` for S_k of `topk_mask`, and divides by its own size.
-    Raises ValueError for NaN, unlike shapes, k outside 1..H*W and w < 0.
-    """
-    _check(a, b, k=k, w=w)
-    near, found = (diverse_topk(m, k, w) if diverse else topk_mask(m, k) for m in (a, b))
-    return (dilate(near, w) & found).sum((1, 2)).double() / found.sum((1, 2))
-
-
-def lens_precision(a: Tensor, b: Tensor, k: int, w: int, *, diverse: bool = False) -> Tensor:
-    """w-LENS-prec@k = |S_k(a) & N_w(S_k(b))| / |S_k(a)|: `lens_recall` with a and b changed over."""
-    return lens_recall(b, a, k, w, diverse=diverse)
-
-
-def bootstrap_means(values: Tensor, samples: int, *, generator: torch.Generator) -> Tensor:
-    """Means (samples,) of as many draws of N values with replacement from values (N,)."""
-    return values[torch.randint(len(values), (samples, len(values)), generator=generator)].mean(1)
-
-
-def bootstrap_interval(
-    values: Tensor, *, level: float = 0.95, samples: int = 2000, generator: torch.Generator
-) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of the mean over images (Efron 1979), drawn with replacement.
-
-    values: (N,), finite; level in (0, 1); a generator on the CPU, so that a seed gives one interval on every device.
-    """
-    values = torch.as_tensor(values).detach().cpu().double()
-    if values.ndim != 1 or len(values) == 0 or not bool(values.isfinite().all()):
-        raise ValueError(f"values must be (N,), N > 0, and finite, got {tuple(values.shape)}: fill or drop failures")
-    if not 0 < level < 1 or samples < 1:
-        raise ValueError(f"level must lie in (0, 1) and samples be 1 or more, got level={level}, samples={samples}")
-    means = bootstrap_means(values, samples, generator=generator)
-    low, high = means.quantile(means.new_tensor([(1 - level) / 2, (1 + level) / 2])).tolist()
-    return low, high

@@ -1,0 +1,37 @@
+"""What the papers print: published numbers and claims as data, and the verdict that a run gives on each claim.
+
+The numbers are those of ART (Singh et al., ECCV 2020), in percent as printed. Of LENS (Kamath et al., AAAI 2024)
+nothing is transcribed, so its side of a comparison stays blank. A further table is a file <object>.csv in this folder,
+a further number a row of text.csv.
+"""
+
+from artlib.paper.claims import CLAIMS, Claim, claims
+from artlib.paper.published import TABLES, against_paper, published, table
+from artlib.paper.verdicts import (
+    MARKS,
+    SIZE_TOLERANCE,
+    SMALLEST_DIFFERENCE,
+    SMALLEST_IMAGES,
+    Verdict,
+    on_common_images,
+    verdict,
+    verdicts,
+)
+
+__all__ = [
+    "CLAIMS",
+    "MARKS",
+    "SIZE_TOLERANCE",
+    "SMALLEST_DIFFERENCE",
+    "SMALLEST_IMAGES",
+    "TABLES",
+    "Claim",
+    "Verdict",
+    "against_paper",
+    "claims",
+    "on_common_images",
+    "published",
+    "table",
+    "verdict",
+    "verdicts",
+]

@@ -1,0 +1,100 @@
+"""The comparisons that the paper makes: every pair of rows that one of its tables orders, and what its words add."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from artlib.paper.published import TABLES, read
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One comparison that the paper makes: on `dataset`, in `setting`, `better` scores higher than `worse` in `metric`.
+
+    printed: the values of better and worse in percent; None where the paper does not print them for this data set.
+    """
+
+    id: str
+    text: str
+    source: str  # where the paper says or shows it
+    object: str  # a name of TABLES
+    dataset: str
+    setting: str  # as in `published`, blank in most tables
+    metric: str
+    better: str
+    worse: str
+    printed: tuple[float, float] | None
+
+
+# What the paper says in words of ART: section, and by metric the rivals that it leads, None for all of them.
+STATED: dict[str, tuple[str, dict[str, tuple[str, ...] | None]]] = {
+    "table1": ("Section 4.1.3", {"IN": None, "K": None, "natural": ("pgd",), "adversarial": ("natural",)}),
+    "table2": ("Section 4.2", {"gradient_gt_known": None, "gradient_top1_loc": None}),
+    "table4": ("Section 5", {"IN": None, "K": None}),
+    "table6": ("Appendix C", {"from_natural": ("pgd",)}),
+}
+_WORDS = {"natural": "natural accuracy", "adversarial": "PGD-40 accuracy"}
+_TITLES = {"cifar10": "CIFAR-10", "cub200": "CUB-200"}
+
+
+def _claims_of(name: str) -> list[Claim]:
+    """Every pair that a table orders, favourable to ART or not, and every comparison in the words of the text."""
+    claims, rows = [], read(name)
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        for a, b in combinations([row for row in rows if row["metric"] == metric], 2):
+            if (a["dataset"], a["setting"]) != (b["dataset"], b["setting"]):
+                continue
+            high, low = sorted((a, b), key=lambda row: -float(row["value"]))
+            stated = next((pair for pair in ((a, b), (b, a)) if _stated(name, *pair)), None)
+            if stated and stated[0] is not high:  # the text contradicts the table: both are claims
+                claims.append(_claim(name, *stated, source=STATED[name][0]))
+            if float(high["value"]) != float(low["value"]):
+                in_words = stated is not None and stated[0] is high
+                source = f"{a['where']}, {STATED[name][0]}" if in_words else a["where"]
+                claims.append(_claim(name, high, low, source=source))
+    place = {(r["dataset"], r["setting"], r["training"]): i for i, r in enumerate(rows)}
+    return sorted(claims, key=lambda c: sorted(place[c.dataset, c.setting, t] for t in (c.better, c.worse)))
+
+
+def _stated(name: str, better: Mapping, worse: Mapping) -> bool:
+    rivals = STATED.get(name, ("", {}))[1]
+    if better["training"] != "art" or better["metric"] not in rivals:
+        return False
+    return worse["training"] in (rivals[better["metric"]] or (worse["training"],))
+
+
+def _claim(name: str, better: Mapping, worse: Mapping, *, source: str) -> Claim:
+    keys = {k: better[k] for k in ("dataset", "setting", "metric")}
+    words = f"{better['approach']} has a higher {_WORDS.get(keys['metric'], keys['metric'])} than {worse['approach']}"
+    return Claim(
+        id="/".join([name, *filter(None, keys.values()), f"{better['training']}>{worse['training']}"]),
+        text=f"{': '.join(filter(None, [keys['dataset'], keys['setting']]))}: {words}"
+        f" (printed: {better['value']} and {worse['value']})",
+        source=source,
+        object=name,
+        **keys,
+        better=better["training"],
+        worse=worse["training"],
+        printed=(float(better["value"]), float(worse["value"])),
+    )
+
+
+CLAIMS: tuple[Claim, ...] = tuple(claim for name in TABLES for claim in _claims_of(name))
+
+
+def claims(dataset: str, table: str = "table1", *, setting: str | None = None) -> tuple[Claim, ...]:
+    """The claims of a printed table about a data set, in one setting or in all.
+
+    A data set that the table does not have is asked the questions of CIFAR-10 (of the table's first data set where it
+    has no CIFAR-10): its claims say so and have no printed values, since those are of other images.
+    """
+    read(table)  # an unknown name ends here
+    these = [c for c in CLAIMS if c.object == table and setting in (None, c.setting)]
+    known = dict.fromkeys(c.dataset for c in these)
+    if dataset in known or not these:
+        return tuple(c for c in these if c.dataset == dataset)
+    other = "cifar10" if "cifar10" in known else next(iter(known))
+    asked = f"{dataset}, asked of {_TITLES.get(other, other)}'s table:"
+    return tuple(
+        replace(c, text=c.text.replace(f"{other}:", asked, 1), printed=None) for c in these if c.dataset == other
+    )
