@@ -139,4 +139,3 @@ def measurements(
 ) -> dict[str, Measurement]:
     """Several measurements by name; those of Table 1 unless told otherwise."""
     return {n: measurement(preset, n, dataset=dataset, protocol=protocol, seed=seed) for n in names}
-

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -189,7 +189,13 @@ def measured(
         net, name = subject.to(device), name or type(subject).__name__
     weights = files.tensors_digest(net.state_dict())[:12]
     code = code_digest(measurement, *measurement.parts)
-    told = [measurement.differences(), test.fingerprint, code, weights, "" if isinstance(subject, Recipe) else repr(net)]
+    told = [
+        measurement.differences(),
+        test.fingerprint,
+        code,
+        weights,
+        "" if isinstance(subject, Recipe) else repr(net),
+    ]
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
     path = _place(f"{name}.{measurement.name}.{key}.json")
     if path.exists():

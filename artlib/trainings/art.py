@@ -2,7 +2,7 @@
 the released code as a named field. "C-3" in a remark is row C-3 of DIFFERENCES.md.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -71,9 +71,14 @@ class Art(InnerAttack):
                 with torch.no_grad():
                     negative = runner_up(batch.model(batch.x), batch.y)
             x_adv = self._attack(batch, negative)
-        options = dict(settings=self, whole=batch.whole, compile=batch.compile)
+        options = dict(settings=self._of_loss, whole=batch.whole, compile=batch.compile)
         total, attr, logits = compiled.loss(_losses, batch.model, batch.x, batch.y, x_adv, negative, **options)
         return Losses(total, logits, {"L_attr": attr})
+
+    @property
+    def _of_loss(self) -> "Art":
+        """What a recorded graph depends on: not the ball, which may grow, nor the loop in it."""
+        return replace(self, eps=Art.eps, steps=Art.steps, step_size=Art.step_size)
 
     def _attack(self, batch: Batch, negative: Tensor | None) -> Tensor:
         mask = None
@@ -84,7 +89,7 @@ class Art(InnerAttack):
             mask = torch.zeros_like(size, dtype=torch.bool).scatter_(1, top, True).view(g.shape)
 
         def gradient(x_adv: Tensor) -> Tensor:
-            options = dict(settings=self, whole=batch.whole, compile=batch.compile)
+            options = dict(settings=self._of_loss, whole=batch.whole, compile=batch.compile)
             return compiled.call(_attack_gradient, batch.model, x_adv, batch.y, negative, mask, **options)
 
         return self.ascend(gradient, batch)

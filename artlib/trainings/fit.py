@@ -17,7 +17,7 @@ from artlib.data import AUGMENT, SETS, ImageSet, batches, mean_std
 from artlib.digest import code_digest
 from artlib.trainings.checkpoint import State, saved_code
 from artlib.trainings.recipe import Recipe
-from artlib.trainings.training import Batch
+from artlib.trainings.training import Batch, Training
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -151,7 +151,8 @@ def fit(
     with _bar(recipe, state, per_epoch, progress and leads) as bar, forked, arithmetic(recipe.precision, device):
         for step, x, y in _batches(recipe, images, per_epoch, start=state.step):
             rate, whole = learning_rate(recipe, step, per_epoch), len(x) == recipe.batch_size
-            train_step(recipe, state, x, y, rate, compile=compile and whole)
+            done = step / (recipe.epochs * per_epoch)
+            train_step(recipe, state, x, y, rate, progress=done, compile=compile and whole)
             state.step = step + 1
             if bar.update():
                 means = state.means()
@@ -223,22 +224,28 @@ def _batches(recipe: Recipe, images: ImageSet, per_epoch: int, *, start: int) ->
                 yield epoch * per_epoch + i, x, y
 
 
-def train_step(recipe: Recipe, state: State, x: Tensor, y: Tensor, lr: float, *, compile: bool = False) -> None:
-    """One update of `state` at learning rate `lr`, by a batch x (N, C, H, W), y (N,) that all processes share."""
+def train_step(
+    recipe: Recipe, state: State, x: Tensor, y: Tensor, lr: float, *, progress: float = 1.0, compile: bool = False
+) -> None:
+    """One update of `state` at learning rate `lr`, by a batch x (N, C, H, W), y (N,) that all processes share.
+
+    `progress`: the share of the training that is done.
+    """
     state.model.train()
+    training = recipe.training.at(progress)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     if recipe.dropout:  # dropout draws from the global generator, in each process its own numbers
         stream = f"dropout{distributed.rank() or ''}"
         torch.manual_seed(int(generator(recipe.seed, stream, state.step).initial_seed()))
-    start = recipe.training.start(x, generator=generator(recipe.seed, "attack", state.step))
+    start = training.start(x, generator=generator(recipe.seed, "attack", state.step))
     networks = [net for net in (state.model, state.helper) if net is not None]
     for net in networks:
         net.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     for part in distributed.parts(len(x), recipe.micro_batch):
         batch = Batch(state.model, x[part], y[part], start[part], len(x), state.helper, compile)
-        for name, value in _backward(recipe, batch).items():
+        for name, value in _backward(training, batch).items():
             sums[name] = sums[name] + value if name in sums else value
     distributed.add_up(p.grad for net in networks for p in net.parameters() if p.grad is not None)
     total = torch.stack(list(sums.values()))
@@ -249,9 +256,9 @@ def train_step(recipe: Recipe, state: State, x: Tensor, y: Tensor, lr: float, *,
     state.add(dict(zip(sums, total, strict=True)))
 
 
-def _backward(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
+def _backward(training: Training, batch: Batch) -> dict[str, Tensor]:
     """Add the gradients of a part of a batch; sums over its images of loss, parts of the loss, and correct ones."""
-    losses = recipe.training.losses(batch)
+    losses = training.losses(batch)
     n, share = len(batch.x), len(batch.x) / batch.whole
     for net, loss in ((batch.model, losses.total), (batch.helper, losses.helper)):
         if net is not None:  # each loss leaves gradients in its own network alone

@@ -13,7 +13,7 @@ from artlib import compiled
 from artlib.attacks.ascend import ascend
 from artlib.attacks.balls import Linf
 from artlib.models.statistics import frozen, normalised_by
-from artlib.settings import NotNegative, Pixels, Settings, Whole
+from artlib.settings import NotNegative, Pixels, Settings, Share, Whole
 
 PROTOCOLS = ("paper", "text", "authors")
 
@@ -81,6 +81,10 @@ class Training(Settings):
         """The same with a cheaper inner attack, where there is one."""
         return self
 
+    def at(self, progress: float) -> Self:
+        """The settings when so large a share of the training is done, 0 to 1; the same throughout unless told."""
+        return self
+
     def start(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
         """Where the inner attack begins, for a whole batch; x itself where there is none."""
         return x
@@ -105,6 +109,7 @@ class InnerAttack(Training):
     steps: Whole = 10
     step_size: NotNegative = 2 / 255
     statistics: Literal["running", "batch", "held"] = "running"  # of the attack: models.statistics, C-11
+    warmup: Share = 0.0  # share of the training in which eps and step_size grow from 0; not in the papers
 
     @classmethod
     def of(cls, dataset: str, *, protocol: str = "paper", **changes: Any) -> Self:
@@ -125,6 +130,13 @@ class InnerAttack(Training):
         if self.steps <= steps:
             return self
         return replace(self, steps=steps, step_size=self.step_size * self.steps / steps)
+
+    def at(self, progress: float) -> Self:
+        """With a smaller ball while the warm-up lasts."""
+        if progress >= self.warmup:
+            return self
+        share = progress / self.warmup
+        return replace(self, eps=share * self.eps, step_size=share * self.step_size)
 
     def start(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
         """A uniformly random point of the ball around x."""
