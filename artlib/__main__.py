@@ -1,6 +1,6 @@
-"""Command line: `python -m artlib train --dataset blossoms --training art`, and `judge`, which also evaluates.
+"""Command line: `python -m artlib train --dataset blossoms --training art`, and `judge`, which also measures.
 
-`torchrun --nproc-per-node N -m artlib ...` trains in N processes, one GPU each; rank 0 alone evaluates and prints.
+`torchrun --nproc-per-node N -m artlib ...` trains in N processes, one GPU each; rank 0 alone measures and prints.
 """
 
 import argparse
@@ -8,48 +8,56 @@ import sys
 from dataclasses import replace
 
 from artlib import costs, distributed, presets, results, tables
-from artlib.training import PRECISIONS, TRAININGS, pick_device
+from artlib.measurements import MEASUREMENTS
+from artlib.trainings import PRECISIONS, PROTOCOLS, TRAININGS, pick_device
+
+TABLE1 = ("attribution_robustness", "accuracy")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train the model of a preset, or find it; with `judge` evaluate it too; print its file and its numbers."""
-    parser = argparse.ArgumentParser(prog="python -m artlib")
-    parser.add_argument("command", choices=("train", "judge"))
-    parser.add_argument("--preset", default="quick", choices=presets.PRESETS)
-    parser.add_argument("--dataset", default="blossoms", help="a name in artlib.data.SETS, or folder:PATH")
-    parser.add_argument("--training", default="art", choices=TRAININGS)
-    parser.add_argument("--protocol", default="paper", choices=presets.PROTOCOLS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--precision", choices=PRECISIONS, help="instead of the preset's")
-    parser.add_argument("--micro-batch", type=int, help="images at once, for a small card")
-    a = parser.parse_args(argv)
+    """Train the model of a preset, or find it; with `judge` measure it too; print its file and its numbers."""
+    a = _parser().parse_args(argv)
+    named = dict(dataset=a.dataset, protocol=a.protocol, seed=a.seed)
+    names = (a.measurement or TABLE1) if a.command == "judge" else ()
     try:
         with distributed.joined():
             device = pick_device(a.device)
-            named = dict(dataset=a.dataset, protocol=a.protocol, seed=a.seed)
             changes = {k: v for k in ("precision", "micro_batch") if (v := getattr(a, k)) is not None}
             recipe = replace(presets.recipe(a.preset, a.training, **named), **changes)
             with distributed.first():  # the others find what it downloads
                 train = presets.images(a.preset, "train", dataset=a.dataset)
             if distributed.world() == 1 and not results.model_path(recipe, train).exists():
-                work = dict(dataset=a.dataset, protocol=a.protocol, trainings=[a.training], judged=a.command == "judge")
+                work = dict(dataset=a.dataset, protocol=a.protocol, trainings=[a.training], measurements=names)
                 print(costs.announcement(a.preset, device=device, **work), flush=True)
-            results.model(recipe, train, device=device)
+            results.model(recipe, train, device=device, edited=a.resume_edited)
             leads = distributed.rank() == 0
         if not leads:
             return
         found = results.training_record(recipe, train)["history"][-1]
-        if a.command == "judge":
+        if names:
             test = presets.images(a.preset, "test", dataset=a.dataset)
-            record = results.judged(
-                recipe, presets.evaluation(a.preset, **named), train=train, test=test, device=device
-            )
-            table = tables.table1({a.training: record}, dataset=a.dataset, seed=a.seed)
-            found = dict(zip(table["metric"], table["mean"], strict=True))
+            asked = presets.measurements(a.preset, names=names, **named)
+            record = {n: results.measured(recipe, m, train=train, test=test, device=device) for n, m in asked.items()}
+            found = tables.means(record)
     except (ValueError, OSError) as error:
         sys.exit(f"artlib: {error}")
     print(results.model_path(recipe, train).name, *(f"{k} {v:.3f}" for k, v in found.items()))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m artlib")
+    parser.add_argument("command", choices=("train", "judge"))
+    parser.add_argument("--preset", default="quick", choices=presets.PRESETS)
+    parser.add_argument("--dataset", default="blossoms", help="a name in artlib.data.SETS, or folder:PATH")
+    parser.add_argument("--training", default="art", choices=TRAININGS)
+    parser.add_argument("--measurement", action="append", choices=MEASUREMENTS, help="of judge; default: Table 1's")
+    parser.add_argument("--protocol", default="paper", choices=PROTOCOLS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--precision", choices=PRECISIONS, help="instead of the preset's")
+    parser.add_argument("--micro-batch", type=int, help="images at once, for a small card")
+    parser.add_argument("--resume-edited", action="store_true", help="go on with a checkpoint of other training code")
+    return parser
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ F is one forward pass of the same ReLU network on the same images. Operations ar
 products, two for a multiplication and an addition; all else is memory traffic, which shows in the measured rate.
 """
 
+import copy
 import math
 import os
 import time
@@ -17,10 +18,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from artlib import evaluation, presets, results, training
+from artlib import presets, results, trainings
 from artlib.data import SETS, ImageSet
-from artlib.evaluation import Evaluation
-from artlib.training import TRAININGS, Recipe
+from artlib.measurements import Measurement, predictions
+from artlib.trainings import Recipe
+from artlib.trainings.checkpoint import State
+from artlib.trainings.fit import train_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,9 +121,9 @@ class Work:
     loops: dict[str, tuple[int, int]] = field(default_factory=dict)  # the shortest that can run, the real length
 
     def on(self, images: int, *, device: torch.device | str = "cpu", **loops: int) -> Callable[[], object]:
-        """The work on so many random images, to be called, with real loops or those given; moves `net` to `device`."""
+        """The work on so many random images, to be called, with real loops or those given; on a copy of `net`."""
         lengths = {name: length for name, (_, length) in self.loops.items()} | loops
-        return partial(self.run, self.net.to(device), _noise(images, self.shape).to(device), **lengths)
+        return partial(self.run, copy.deepcopy(self.net).to(device), _noise(images, self.shape).to(device), **lengths)
 
 
 def _noise(images: int, shape: Shape) -> ImageSet:
@@ -132,31 +135,32 @@ def _noise(images: int, shape: Shape) -> ImageSet:
 
 def update(recipe: Recipe, *, shape: Shape = (3, 32, 10), images: int = 0, net: nn.Module | None = None) -> Work:
     """The updates of a training on `images` images, epochs counted; `net` is the recipe's, if it is there already."""
-    net = net or training.build_model(recipe, _noise(2, shape))
+    net = net or trainings.build_model(recipe, _noise(2, shape))
     return Work(recipe.label, partial(_update, recipe), net, shape, images, recipe.batch_size)
 
 
 def _update(recipe: Recipe, net: nn.Module, images: ImageSet) -> None:
     x = images.images.to(next(net.parameters()).dtype) / 255
-    state = training.State(net, torch.optim.SGD(net.parameters()))
+    state = State(net, torch.optim.SGD(net.parameters()), *(recipe.training.helper(net, x[:1]) or ()))
     forked = torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])  # dropout seeds torch's own generator
-    with forked, training.arithmetic(recipe.precision, x.device):
-        training.train_step(recipe, state, x, images.labels, 0.0)  # rate 0: the next call finds the same weights
+    with forked, trainings.arithmetic(recipe.precision, x.device):
+        train_step(recipe, state, x, images.labels, 0.0)  # rate 0: the next call finds the same weights
     net.zero_grad()
 
 
-def _ifia(e: Evaluation, net: nn.Module, images: ImageSet, **loops: int) -> None:
-    images = replace(images, labels=evaluation.predictions(net.eval(), images))  # only what is correct is attacked
-    evaluation.manipulate(net, images, replace(e, **loops), progress=False)
+def measuring(measurement: Measurement, *, net: nn.Module, shape: Shape, images: int) -> Work:
+    """A measurement of `images` images in all; its loops are those that it names."""
+    loops = {name: (least, getattr(measurement, name)) for name, least in measurement.loops.items()}
+    return Work(measurement.title, partial(_measure, measurement), net, shape, images, measurement.rows, loops)
+
+
+def _measure(measurement: Measurement, net: nn.Module, images: ImageSet, **loops: int) -> None:
+    images = replace(images, labels=predictions(net.eval(), images))  # only what is correct is attacked
+    replace(measurement, images=None, **loops)(net, images, progress=False)
 
 
 def _predictions(net: nn.Module, images: ImageSet) -> None:
-    evaluation.predictions(net.eval(), images)
-
-
-def _accuracy(e: Evaluation, net: nn.Module, images: ImageSet, **loops: int) -> None:
-    _predictions(net, images)
-    evaluation.adversarial_predictions(net, images, replace(e, **loops), progress=False)
+    predictions(net.eval(), images)
 
 
 def works(
@@ -165,10 +169,11 @@ def works(
     dataset: str,
     protocol: str = "paper",
     sets: tuple[ImageSet, ImageSet] | None = None,
-    trainings: Sequence[str] = TRAININGS,
-    judged: bool = True,
+    trainings: Sequence[str] = presets.TABLE1,
+    measurements: Sequence[str] = ("attribution_robustness", "accuracy"),
+    seeds: int = 1,
 ) -> list[Work]:
-    """What `results.judged` does at a preset: each of `trainings` and, if `judged`, the evaluation of all of them.
+    """What a notebook does at a preset: each of `trainings`, and `measurements` of all of them, with so many seeds.
 
     `sets` are the training and test images; without them official numbers count, and a folder is loaded.
     Raises ValueError as `presets.recipe` and `data.load` do.
@@ -177,19 +182,12 @@ def works(
     train, test, shape = _sizes(preset, dataset, sets)
     found = []
     for r in recipes:
-        images = r.epochs * (train if r.per_class is None else r.per_class * shape[2])
+        images = seeds * r.epochs * (train if r.per_class is None else r.per_class * shape[2])
         found.append(update(r, shape=shape, images=images, net=found[0].net if found else None))
-    if not judged:
-        return found
-    e, net = presets.evaluation(preset, dataset=dataset, protocol=protocol), found[0].net
-    attacked, accuracy = min(e.images, test), min(e.accuracy_images or test, test)
-    ifia = {"steps": (0, e.steps), "ig_steps": (1, e.ig_steps), "attack_ig_steps": (1, e.attack_ig_steps)}
-    pgd, n = {"pgd_steps": (0, e.pgd_steps)}, len(recipes)
-    return found + [
-        Work("IFIA", partial(_ifia, e), net, shape, n * attacked, e.rows, ifia),
-        Work(f"PGD-{e.pgd_steps}", partial(_accuracy, e), net, shape, n * accuracy, 250, pgd),
-        Work("predictions", _predictions, net, shape, n * (test - attacked), 500),  # IFIA counts its own
-    ]
+    for m in presets.measurements(preset, dataset=dataset, protocol=protocol, names=measurements).values():
+        images = seeds * len(recipes) * m.count(test)
+        found.append(measuring(m, net=found[0].net, shape=shape, images=images))
+    return found
 
 
 def _sizes(preset: str, dataset: str, sets: tuple[ImageSet, ImageSet] | None) -> tuple[int, int, Shape]:
@@ -256,7 +254,7 @@ def rate(work: Work, *, device: torch.device | str = "cpu") -> float:
 def forecast(preset: str, *, device: torch.device | str | None = None, **run) -> "pd.DataFrame":
     """What a preset costs, by `works` and in total: images, passes F an image, TFLOP, hours at the measured `rate`.
 
-    `run` is what `works` takes: dataset, protocol, sets, trainings, judged. Hours are NaN without a `device`; loading
+    `run` is what `works` takes: dataset, protocol, sets, trainings, measurements, seeds. Hours are NaN without a `device`; loading
     and augmentation are not in them, and models that exist already are.
     """
     import pandas as pd

@@ -1,27 +1,34 @@
 """What the notebooks print: tables of data, recipes, trainings and results, one function each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from artlib import evaluation, metrics, paper, results
-from artlib.attacks import STATUS, Manipulated
+from artlib import metrics, paper, results
+from artlib.attacks import KEPT, STATUS, Manipulated
 from artlib.data import ImageSet
+from artlib.measurements import MEASUREMENTS, Metric
 from artlib.paths import slug
-from artlib.training import Recipe
+from artlib.trainings import TRAININGS, Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Columns of Table 1 and the part of a record they are in.
-METRICS = {
-    "IN": "attribution",
-    "K": "attribution",
-    "natural": "accuracy",
-    "adversarial": "accuracy",
+# Every column of every measurement: the measurement's name, and what the column holds.
+METRICS: dict[str, tuple[str, Metric]] = {
+    column: (name, metric) for name, kind in MEASUREMENTS.items() for column, metric in kind.metrics.items()
 }
+PAIRED = tuple(column for column, (_, metric) in METRICS.items() if metric.paired)
+
+# records[training][seed][measurement] is what `results.measured` returns.
+Records = Mapping[str, Mapping[int, Mapping[str, dict]]]
+
+
+def title(training: str) -> str:
+    """A training's name for readers."""
+    return TRAININGS[training].title if training in TRAININGS else training
 
 
 def summary(sets: Sequence[ImageSet]) -> "pd.DataFrame":
@@ -32,62 +39,97 @@ def summary(sets: Sequence[ImageSet]) -> "pd.DataFrame":
     return pd.DataFrame([row | {"fingerprint": row["fingerprint"][:12]} for row in rows])
 
 
-def compare_recipes(recipes: dict[str, Recipe]) -> "pd.DataFrame":
+def compare_recipes(recipes: Mapping[str, Recipe]) -> "pd.DataFrame":
     """The fields in which trainings usually differ, one column a recipe; blank where a training has no such field."""
     import pandas as pd
 
-    fields = ("arch", "epochs", "batch_size", "lr", "schedule", "augment", "eps", "pgd_steps", "pgd_step_size", "seed")
-    pixels = ("eps", "pgd_step_size", "step_size")
-    columns = {
-        name: {f: r.relevant().get(f, "") for f in fields} | r.relevant().get("art", {}) for name, r in recipes.items()
-    }
-    for column in columns.values():
-        column |= {f: f"{255 * column[f]:.3g}/255" for f in pixels if isinstance(column.get(f), float)}
+    shown = ("arch", "epochs", "batch_size", "lr", "schedule", "augment", "seed")
+    columns = {}
+    for name, recipe in recipes.items():
+        fields = recipe.plain()
+        training = fields["training"]
+        columns[name] = {f: fields[f] for f in shown} | {k: v for k, v in training.items() if k != "kind"}
+        pixels = {f: f"{255 * training[f]:.3g}/255" for f in ("eps", "step_size") if f in training}
+        columns[name] |= pixels
     return pd.DataFrame(columns).fillna("")
 
 
-def histories(recipes: dict[str, Recipe], train: ImageSet) -> "pd.DataFrame":
-    """The last epoch of every training: loss, L_attr (Eq. 5 of ART; 0 where not trained for) and training accuracy."""
+def histories(recipes: Mapping[str, Recipe], train: ImageSet) -> "pd.DataFrame":
+    """The last epoch of every training: loss, training accuracy, and the parts of the loss; blank where it has none."""
     import pandas as pd
 
     last = {name: results.training_record(r, train)["history"][-1] for name, r in recipes.items()}
     return pd.DataFrame.from_dict(last, orient="index")
 
 
-def values(records: dict[str, dict]) -> dict[str, dict[str, list[float]]]:
-    """Per-image values in percent, by training and metric of Table 1."""
+def means(record: Mapping[str, dict]) -> dict[str, float]:
+    """The mean of every metric of one model's measurements, in the unit of the metric; NaN without a value."""
+    found = {}
+    for column, each in _columns(record).items():
+        finite = [v for v in each if v == v]
+        found[column] = sum(finite) / len(finite) if finite else float("nan")
+    return found
+
+
+def _columns(record: Mapping[str, dict]) -> dict[str, list[float]]:
+    """Per-image values of one model, in the unit of the metric; NaN where there is none."""
     return {
-        name: {m: [100 * v for v in record[part][m]] for m, part in METRICS.items()} for name, record in records.items()
+        column: [float("nan") if v is None else metric.scale * v for v in record[name]["values"][column]]
+        for column, (name, metric) in METRICS.items()
+        if name in record
     }
 
 
-def table1(records: dict[str, dict], *, dataset: str, seed: int = 0) -> "pd.DataFrame":
-    """One row per training and metric: mean in percent, 95% interval over images, number of images.
+def values(records: Records) -> dict[str, dict[str, list[list[float]]]]:
+    """Per-image values by training and metric, one list a seed, without the images that have no value."""
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for training, seeds in records.items():
+        for record in seeds.values():
+            for column, each in _columns(record).items():
+                found.setdefault(training, {}).setdefault(column, []).append([v for v in each if v == v])
+    return found
 
-    The interval is Wilson's for the accuracies, the bootstrap's for IN and K (`metrics.interval`).
 
-    IN and K count an image without a label-preserving step as 1.0; `kept` is the mean without such images and
-    `failed` their number (facts C-23).
+def table(records: Records, *, dataset: str, seed: int = 0) -> "pd.DataFrame":
+    """One row per training and metric: mean over images and seeds, 95% interval over images, number of images.
+
+    low, high: Wilson's interval for proportions, else the bootstrap's, as wide as the images of one seed allow, since
+    seeds share them; lowest, highest: means of single seeds. IN and K count an image without a label-preserving step as
+    1.0; `kept` is the mean without such images, `failed` their number (C-23), `unranked` that of images whose map or
+    gradient is constant, zero or not finite: they are in no mean.
     """
     import pandas as pd
 
     rows = []
-    for name, measures in values(records).items():
-        keep = evaluation.kept(records[name])
-        for metric, per_image in measures.items():
+    for training, measures in values(records).items():
+        for metric, by_seed in measures.items():
             noise = torch.Generator().manual_seed(seed)
-            low, high = metrics.interval(torch.tensor(per_image, dtype=torch.float64), unit=100.0, generator=noise)
-            row = {"dataset": dataset, "training": name, "metric": metric}
-            row |= {"mean": sum(per_image) / len(per_image), "low": low, "high": high, "images": len(per_image)}
-            if METRICS[metric] == "attribution":
-                left = [v for v, k in zip(per_image, keep, strict=True) if k]
-                row |= {"kept": sum(left) / len(left) if left else None, "failed": len(keep) - len(left)}
-            rows.append(row)
+            pooled = torch.tensor([v for each in by_seed for v in each], dtype=torch.float64)
+            row = {"dataset": dataset, "training": training, "metric": metric}
+            if len(pooled):
+                unit = METRICS[metric][1].scale
+                low, high = metrics.interval(pooled, unit=unit, seeds=len(by_seed), generator=noise)
+                single = [sum(each) / len(each) for each in by_seed if each]
+                row |= {"mean": pooled.mean().item(), "low": low, "high": high, "images": len(pooled)}
+                row |= {"seeds": len(by_seed), "lowest": min(single), "highest": max(single)}
+            name = METRICS[metric][0]
+            rows.append(row | _failures([record[name]["values"] for record in records[training].values()], metric))
     return pd.DataFrame(rows)
 
 
+def _failures(columns: list[dict], metric: str) -> dict[str, float]:
+    if "status" not in columns[0]:
+        return {}
+    scale = METRICS[metric][1].scale
+    pairs = [pair for each in columns for pair in zip(each[metric], each["status"], strict=True)]
+    kept = [scale * v for v, status in pairs if status == KEPT and v is not None]
+    found = {"failed": sum(status != KEPT and v is not None for v, status in pairs)}
+    found["unranked"] = sum(v is None for v, _ in pairs)
+    return {"kept": sum(kept) / len(kept) if kept else float("nan")} | found
+
+
 def one_image(
-    models: dict[str, nn.Module], attacked: dict[str, Manipulated], y: torch.Tensor, k: int
+    models: Mapping[str, nn.Module], attacked: Mapping[str, Manipulated], y: torch.Tensor, k: int
 ) -> "pd.DataFrame":
     """Per model: confidence in y after the attack, status, kept step, IN and K (0 to 1) of one attacked image."""
     import pandas as pd
@@ -113,9 +155,9 @@ def overview(name: str) -> "pd.DataFrame":
     printed = paper.table(name).drop(columns="approach").set_index(["dataset", "training"])
     recorded = []
     for dataset in printed.index.unique(0):
-        run = run_name(name, dataset=dataset, protocol="paper", seed=0)
-        if (table := results.reference(run)) is not None:
-            recorded.append(table.assign(origin=results.reference_origin(run)))
+        run = run_name(name, dataset=dataset, protocol="paper")
+        if (found := results.reference(run)) is not None:
+            recorded.append(found.assign(origin=results.reference_origin(run)))
     if not recorded:
         return printed
     long = pd.concat(recorded)
@@ -125,9 +167,9 @@ def overview(name: str) -> "pd.DataFrame":
     return pd.concat({"paper": printed, "reference": wide}, axis=1)
 
 
-def run_name(table: str, *, dataset: str, protocol: str, seed: int) -> str:
-    """The file name of a table: what is measured, on what, how, and the seed."""
-    return f"{table}-{slug(dataset)}-{protocol}-seed{seed}"
+def run_name(table: str, *, dataset: str, protocol: str, seeds: Sequence[int] = (0,)) -> str:
+    """The file name of a table: what is measured, on what, how, and the seeds."""
+    return f"{table}-{slug(dataset)}-{protocol}-seed{'+'.join(map(str, seeds))}"
 
 
 def tidy(table: "pd.DataFrame", decimals: int = 2) -> "pd.DataFrame":
@@ -135,13 +177,12 @@ def tidy(table: "pd.DataFrame", decimals: int = 2) -> "pd.DataFrame":
 
     Numbers are rounded to 9 digits first, so that the last bits of two machines end in the same printed digit.
     """
+    counts = {"images", "failed", "unranked", "seeds"}
 
     def text(v) -> str:
         if v != v or v is None:
             return ""
         return f"{round(v, 9):z.{decimals}f}" if isinstance(v, float) else str(v)
 
-    whole = [
-        c for c in table.select_dtypes("float") if (table[c].dropna() % 1 == 0).all() and c in ("images", "failed")
-    ]
+    whole = [c for c in table.select_dtypes("float") if c in counts and (table[c].dropna() % 1 == 0).all()]
     return table.astype({c: "Int64" for c in whole}).astype(object).where(table.notna(), None).map(text)

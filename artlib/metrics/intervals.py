@@ -8,17 +8,26 @@ from torch import Tensor
 
 
 def interval(
-    values: Tensor, *, unit: float = 1.0, level: float = 0.95, samples: int = 2000, generator: torch.Generator
+    values: Tensor,
+    *,
+    unit: float = 1.0,
+    seeds: int = 1,
+    level: float = 0.95,
+    samples: int = 2000,
+    generator: torch.Generator,
 ) -> tuple[float, float]:
     """Interval (low, high) of the mean over images: `wilson_interval` for a proportion, else `bootstrap_interval`.
 
     values: (N,), finite, any unit; a proportion where all are 0 or `unit` (1, or 100 for percent). The bootstrap of
-    0 hits of 1000 would be (0, 0). Raises ValueError as `bootstrap_interval`.
+    0 hits of 1000 would be (0, 0). seeds: of how many models the values are; they share their images, so that the
+    interval is as wide as that of N / seeds images. Raises ValueError as `bootstrap_interval`.
     """
     values = _checked(values, level, samples)
     if not ((values == 0) | (values == unit)).all():
-        return bootstrap_interval(values, level=level, samples=samples, generator=generator)
-    low, high = wilson_interval(int((values == unit).sum()), len(values), level=level)
+        draws = round(len(values) / seeds)
+        return bootstrap_interval(values, level=level, samples=samples, draws=draws, generator=generator)
+    hits = (values == unit).sum().item()
+    low, high = wilson_interval(hits / seeds, len(values) / seeds, level=level)
     return unit * low, unit * high
 
 
@@ -75,14 +84,19 @@ def bootstrap_means(values: Tensor, samples: int, *, draws: int | None = None, g
 
 
 def bootstrap_interval(
-    values: Tensor, *, level: float = 0.95, samples: int = 2000, generator: torch.Generator
+    values: Tensor,
+    *,
+    level: float = 0.95,
+    samples: int = 2000,
+    draws: int | None = None,
+    generator: torch.Generator,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval (low, high) of the mean over images (Efron 1979), drawn with replacement.
 
-    values: (N,), finite; level in (0, 1); a generator on the CPU, so that a seed gives one interval on every device.
+    values: (N,), finite; level in (0, 1); draws: of a mean, N unless told; a generator on the CPU, so that a seed gives one interval on every device.
     """
     values = _checked(values, level, samples)
-    means = bootstrap_means(values, samples, generator=generator)
+    means = bootstrap_means(values, samples, draws=draws, generator=generator)
     low, high = means.quantile(means.new_tensor([(1 - level) / 2, (1 + level) / 2])).tolist()
     return low, high
 

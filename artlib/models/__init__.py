@@ -34,7 +34,7 @@ __all__ = [
     "wrap",
 ]
 
-ARCHITECTURES = (wide_resnet.WIDE_RESNET, chen.CNN, chen.RESNET)
+ARCHITECTURES = (wide_resnet.WIDE_RESNET, wide_resnet.HALF, chen.CNN, chen.RESNET)
 
 
 class Wrapped(nn.Sequential):
