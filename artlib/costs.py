@@ -254,8 +254,8 @@ def rate(work: Work, *, device: torch.device | str = "cpu") -> float:
 def forecast(preset: str, *, device: torch.device | str | None = None, **run) -> "pd.DataFrame":
     """What a preset costs, by `works` and in total: images, passes F an image, TFLOP, hours at the measured `rate`.
 
-    `run` is what `works` takes: dataset, protocol, sets, trainings, measurements, seeds. Hours are NaN without a `device`; loading
-    and augmentation are not in them, and models that exist already are.
+    `run` is what `works` takes: dataset, protocol, sets, trainings, measurements, seeds. Hours are NaN without a
+    `device`; loading and augmentation are not in them, and models that exist already are.
     """
     import pandas as pd
 

@@ -93,7 +93,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval (low, high) of the mean over images (Efron 1979), drawn with replacement.
 
-    values: (N,), finite; level in (0, 1); draws: of a mean, N unless told; a generator on the CPU, so that a seed gives one interval on every device.
+    values: (N,), finite; level in (0, 1); draws: how many make a mean, N unless told; a generator on the CPU, so that a
+    seed gives one interval on every device.
     """
     values = _checked(values, level, samples)
     means = bootstrap_means(values, samples, draws=draws, generator=generator)
