@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
             found = tables.means(record)
     except (ValueError, OSError) as error:
         sys.exit(f"artlib: {error}")
-    print(results.model_path(recipe, train).name, *(f"{k} {v:.3f}" for k, v in found.items()))
+    print(results.model_path(recipe, train).name, *(f"{k} {v:.3f}" for k, v in found.items() if isinstance(v, float)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -59,7 +59,7 @@ def histories(recipes: Mapping[str, Recipe], train: ImageSet) -> "pd.DataFrame":
     import pandas as pd
 
     last = {name: results.training_record(r, train)["history"][-1] for name, r in recipes.items()}
-    return pd.DataFrame.from_dict(last, orient="index")
+    return pd.DataFrame.from_dict(last, orient="index").drop(columns=["guard"], errors="ignore")
 
 
 def means(record: Mapping[str, dict]) -> dict[str, float]:

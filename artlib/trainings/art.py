@@ -65,34 +65,50 @@ class Art(InnerAttack):
 
     def losses(self, batch: Batch) -> Losses:
         """L_ce + lambda L_attr at the end of the attack."""
-        with self.attacking(batch):
-            negative = None
-            if self.negative == "clean":
-                with torch.no_grad():
-                    negative = runner_up(batch.model(batch.x), batch.y)
-            x_adv = self._attack(batch, negative)
+        negative = self._negative(batch)
+        x_adv = self.attacked(batch, negative)
         options = dict(settings=self._of_loss, whole=batch.whole, compile=batch.compile)
         total, attr, logits = compiled.loss(_losses, batch.model, batch.x, batch.y, x_adv, negative, **options)
         return Losses(total, logits, {"L_attr": attr})
+
+    def _negative(self, batch: Batch) -> Tensor | None:
+        """i* of the clean images; None where it is that of the attacked ones."""
+        if self.negative != "clean":
+            return None
+        with torch.no_grad(), self.attacking(batch):
+            return runner_up(batch.model(batch.x), batch.y)
+
+    def raised(self, batch: Batch, x_adv: Tensor) -> Tensor:
+        """L_attr of the attacked images, Eq. 5."""
+        with torch.no_grad():
+            negative = runner_up(batch.model(batch.x), batch.y)
+        settings = replace(self._of_loss, mining=False, loss_cosine_eps=0.0)
+        return attribution_loss(batch.model, x_adv, batch.y, settings=settings, negative=negative)
 
     @property
     def _of_loss(self) -> "Art":
         """What a recorded graph depends on: not the ball, which may grow, nor the loop in it."""
         return replace(self, eps=Art.eps, steps=Art.steps, step_size=Art.step_size)
 
-    def _attack(self, batch: Batch, negative: Tensor | None) -> Tensor:
-        mask = None
-        if self.attack_topk is not None:  # C-2, C-13: chosen once, at the start, by the ReLU network
-            g = input_gradient(batch.model, batch.start, batch.y)
-            size = g.abs().flatten(1)
-            top = size.topk(min(self.attack_topk, size.shape[1])).indices
-            mask = torch.zeros_like(size, dtype=torch.bool).scatter_(1, top, True).view(g.shape)
+    def attacked(self, batch: Batch, negative: Tensor | None = None) -> Tensor:
+        """Ascent on L_attr; `negative` (N,) are the classes i*, if they are there already."""
+        negative = self._negative(batch) if negative is None else negative
+        with self.attacking(batch):
+            mask = None if self.attack_topk is None else _mask(batch, self.attack_topk)
 
-        def gradient(x_adv: Tensor) -> Tensor:
-            options = dict(settings=self._of_loss, whole=batch.whole, compile=batch.compile)
-            return compiled.call(_attack_gradient, batch.model, x_adv, batch.y, negative, mask, **options)
+            def gradient(x_adv: Tensor) -> Tensor:
+                options = dict(settings=self._of_loss, whole=batch.whole, compile=batch.compile)
+                return compiled.call(_attack_gradient, batch.model, x_adv, batch.y, negative, mask, **options)
 
-        return self.ascend(gradient, batch)
+            return self.ascend(gradient, batch)
+
+
+def _mask(batch: Batch, k: int) -> Tensor:
+    """The k values that the attack's cosine sees, chosen once, at the start, by the ReLU network (C-2, C-13)."""
+    g = input_gradient(batch.model, batch.start, batch.y)
+    size = g.abs().flatten(1)
+    top = size.topk(min(k, size.shape[1])).indices
+    return torch.zeros_like(size, dtype=torch.bool).scatter_(1, top, True).view(g.shape)
 
 
 def runner_up(logits: Tensor, y: Tensor) -> Tensor:

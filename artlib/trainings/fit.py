@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from artlib import compiled, distributed, models
 from artlib.data import AUGMENT, SETS, ImageSet, batches, mean_std
 from artlib.digest import code_digest
+from artlib.trainings import guard
 from artlib.trainings.checkpoint import State, saved_code
 from artlib.trainings.recipe import Recipe
 from artlib.trainings.training import Batch, Training
@@ -127,7 +128,8 @@ def fit(
     With `checkpoint` the state is saved there at every epoch's end and every `checkpoint_seconds`; a run that finds
     the file continues it and, on the CPU, ends with the same weights bit for bit as one that was never interrupted.
     A checkpoint that other training code wrote is put aside and the training begins anew, unless `edited` says to go
-    on with it. `history` has, per epoch, means of the loss and its parts, and the accuracy on what the loss saw.
+    on with it. `history` has, per epoch, means of the loss and its parts, the accuracy on what the loss saw, and
+    what the `guard` found.
 
     Inside `distributed.joined` every process trains on its part of each batch: the weights are those of one process up
     to rounding, dropout apart, which each draws for itself. Without batch normalisation `micro_batch` does not change
@@ -146,6 +148,7 @@ def fit(
         updates = recipe.epochs * per_epoch * recipe.batch_size
         compile = compiled.pays(state.model, x, passes=updates * recipe.training.passes)
     compile = compile and distributed.world() == 1  # messages between processes cannot be traced
+    watched = guard.probe(recipe.training, images, dtype=recipe.dtype, generator=generator(recipe.seed, "guard", 0))
     started, saved, earlier = time.monotonic(), time.monotonic(), state.seconds
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with _bar(recipe, state, per_epoch, progress and leads) as bar, forked, arithmetic(recipe.precision, device):
@@ -158,7 +161,7 @@ def fit(
                 means = state.means()
                 bar.set_postfix(loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.1%}", refresh=False)
             if epoch_ends := state.step % per_epoch == 0:
-                state.history.append(state.means())
+                state.history.append(state.means() | _guarded(recipe, state, watched, tell=progress and leads))
                 state.totals = {}
             now = time.monotonic()  # after the totals: a GPU has then done what it was told
             state.seconds = earlier + now - started
@@ -167,6 +170,17 @@ def fit(
                 saved = now
     record = {"history": state.history, "seconds": state.seconds, "steps": state.step, "code": code}
     return state.model.eval(), record | {"processes": distributed.world(), "compiled": compile}
+
+
+def _guarded(recipe: Recipe, state: State, watched: Batch | None, *, tell: bool) -> dict:
+    """What the guard sees at the end of an epoch, for the history; its warning goes there and to the reader."""
+    if watched is None:
+        return {}
+    found = guard.look(recipe.training, state.model, watched)
+    told = guard.warning(recipe.training, found)
+    if told and tell:
+        print(f"epoch {len(state.history) + 1}: {told}", flush=True)
+    return {"guard": found, "warning": told}
 
 
 def _bar(recipe: Recipe, state: State, per_epoch: int, shown: bool):

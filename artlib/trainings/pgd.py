@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
+from torch import Tensor
+
 from artlib import compiled
 from artlib.attributions.gradient import input_gradient
 from artlib.trainings.training import Batch, InnerAttack, Losses, cross_entropy
@@ -30,13 +33,20 @@ class Pgd(InnerAttack):
         """pgd-10 for ten steps."""
         return f"pgd-{self.steps}"
 
-    def losses(self, batch: Batch) -> Losses:
-        """Cross-entropy at the end of the attack."""
+    def attacked(self, batch: Batch) -> Tensor:
+        """Ascent on the cross-entropy."""
 
-        def gradient(x_adv):
+        def gradient(x_adv: Tensor) -> Tensor:
             options = dict(target="loss", compile=batch.compile)
             return compiled.call(input_gradient, batch.model, x_adv, batch.y, **options)
 
         with self.attacking(batch):
-            x_adv = self.ascend(gradient, batch)
-        return Losses(*cross_entropy(batch, x_adv))
+            return self.ascend(gradient, batch)
+
+    def raised(self, batch: Batch, x_adv: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return F.cross_entropy(batch.model(x_adv), batch.y, reduction="none")
+
+    def losses(self, batch: Batch) -> Losses:
+        """Cross-entropy at the end of the attack."""
+        return Losses(*cross_entropy(batch, self.attacked(batch)))

@@ -142,6 +142,14 @@ class InnerAttack(Training):
         """A uniformly random point of the ball around x."""
         return Linf(self.eps).random(x, generator=generator)
 
+    def attacked(self, batch: Batch) -> Tensor:
+        """The end of the inner attack, x_adv (N, C, H, W), in [0, 1] and in the ball around x."""
+        raise NotImplementedError
+
+    def raised(self, batch: Batch, x_adv: Tensor) -> Tensor:
+        """What the attack raises, per image (N,), of the model in its present mode; the guard looks at it."""
+        raise NotImplementedError
+
     @contextmanager
     def attacking(self, batch: Batch):
         """The model as the attack sees it: weights that need no gradient, normalised by `statistics` of the start."""
