@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Okabe & Ito's palette, told apart under every common colour blindness; black is for text.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
-OUTLINE = "#56B4E9"
+OUTLINE = "#00FFFF"  # in neither blossoms nor the colours of heat maps
 _WHISKER = {"lw": 1, "capsize": 2}
 
 
@@ -136,7 +136,8 @@ def _outline(ax, mask: np.ndarray, shape: tuple[int, ...]) -> None:
         edges.append([(j - 1.5, i - 0.5), (j - 0.5, i - 0.5)])
     for i, j in zip(*np.nonzero(inside[:, 1:] != inside[:, :-1]), strict=True):
         edges.append([(j - 0.5, i - 1.5), (j - 0.5, i - 0.5)])
-    ax.add_collection(LineCollection(edges, colors=OUTLINE, linewidths=0.7, capstyle="projecting", clip_on=False))
+    for line, width in (("black", 1.3), (OUTLINE, 0.7)):  # seen on bright images and on dark maps
+        ax.add_collection(LineCollection(edges, colors=line, linewidths=width, capstyle="projecting"))
 
 
 def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title: str = "") -> "Figure":
