@@ -1,34 +1,46 @@
-"""One house style: a colour per training, grids of images and heat maps, bars with intervals, files without dates.
+"""One house style: a colour per training, grids of images and heat maps, bars and lines with intervals, saved files.
 
 Figures are closed before they are returned, so that a notebook shows one by naming it on the last line of a cell.
 """
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from artlib import paths
+from artlib import files, paths
+from artlib.trainings import TRAININGS
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-# Okabe & Ito's palette, told apart under every common colour blindness; a training keeps its colour in every figure.
-COLORS = {
-    "natural": "#0072B2",
-    "pgd": "#E69F00",
-    "art": "#009E73",
-    "ig_norm": "#CC79A7",
-    "ig_sum_norm": "#D55E00",
-    "jarn": "#56B4E9",
-    "cure": "#F0E442",
-}
-LABELS = {"natural": "Natural", "pgd": "PGD", "art": "ART", "ig_norm": "IG-NORM", "ig_sum_norm": "IG-SUM-NORM"}
-_OTHER = "#777777"  # a training without a colour of its own
+# Okabe & Ito's palette, told apart under every common colour blindness; black is for text.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
+OUTLINE = "#00FFFF"  # in neither blossoms nor the colours of heat maps
 _WHISKER = {"lw": 1, "capsize": 2}
+
+
+def color(training: str) -> str:
+    """The colour of a training in every figure: its own, else one of the palette that no listed training has.
+
+    The latter is chosen by the name alone, so that it stays; two unlisted names may share one.
+    """
+    own = getattr(TRAININGS.get(training), "color", None)
+    taken = {getattr(t, "color", None) for t in TRAININGS.values()}
+    free = [c for c in PALETTE if c not in taken] or PALETTE
+    return own or free[hashlib.sha256(training.encode()).digest()[0] % len(free)]
+
+
+def label(training: str) -> str:
+    """The name of a training for readers: its title, else the name itself."""
+    return getattr(TRAININGS.get(training), "title", training)
 
 
 def style() -> dict[str, Any]:
@@ -40,47 +52,65 @@ def style() -> dict[str, Any]:
     return {**seaborn.axes_style("ticks"), **seaborn.plotting_context("paper"), **sizes, **page}
 
 
+@dataclass(frozen=True)
+class Panel:
+    """A panel of `heatmap_grid`: an image (C, H, W) or a heat map (H, W), and a bool mask (H, W) to be outlined."""
+
+    values: Any
+    outline: Any = None
+
+
+def perturbation(x: torch.Tensor, x_adv: torch.Tensor, *, times: float = 10.0) -> torch.Tensor:
+    """What an attack added to an image, as an image: grey where nothing, lighter where more, `times` as strong.
+
+    x, x_adv: (C, H, W), float in [0, 1]. Returns 0.5 + times (x_adv - x), cut to [0, 1].
+    """
+    return (0.5 + times * (x_adv - x)).clamp(0, 1)
+
+
 def heatmap_grid(
     rows: Mapping[str, Sequence[Any]],
     *,
-    columns: Sequence[str] = (),
+    columns: Sequence[str] | Mapping[str, Sequence[str]] = (),
     captions: Mapping[str, Sequence[str]] | None = None,
     title: str = "",
     size: float = 1.2,
 ) -> "Figure":
-    """Rows of images and heat maps, one label per row, one heading per column, an optional caption under each panel.
+    """Rows of images and heat maps, one label per row, headings over the panels, an optional caption under each.
 
     rows[label]: panels; (C, H, W) is an image, float in [0, 1] or uint8, C = 1 or 3; (H, W) is a heat map >= 0, drawn
-    from 0 to its own 99th percentile, since a few pixels would else hide the rest. None leaves a panel empty.
-    size: inches a panel.
-    Raises ValueError for no rows and for panels of another shape.
+    from 0 to its own 99th percentile, since a few pixels would else hide the rest. None leaves a panel empty. A `Panel`
+    is one of these with pixels outlined, such as `metrics.topk_mask`. columns: headings of the first row, or of each
+    row by its label. size: inches a panel.
+    Raises ValueError for no rows, and for panels and outlines of another shape.
     """
     import matplotlib.pyplot as plt
 
     if not rows or not any(len(panels) for panels in rows.values()):
         raise ValueError("heatmap_grid needs at least one row with one panel")
     width = max(len(panels) for panels in rows.values())
+    headings = columns if isinstance(columns, Mapping) else {next(iter(rows)): columns}
+    height = (size + 0.2) * len(rows) + 0.15 * (len(headings) - 1) + 0.3 * bool(title)
     with plt.rc_context(style()):
-        fig, axes = plt.subplots(
-            len(rows), width, figsize=(size * width + 0.4, (size + 0.2) * len(rows) + 0.3 * bool(title)), squeeze=False
-        )
+        fig, axes = plt.subplots(len(rows), width, figsize=(size * width + 0.4, height), squeeze=False)
         plt.close(fig)
-        for line, (label, panels) in zip(axes, rows.items(), strict=True):
+        for line, (name, panels) in zip(axes, rows.items(), strict=True):
             for j, ax in enumerate(line):
                 ax.set(xticks=[], yticks=[])
                 ax.spines[:].set_visible(False)
                 if j < len(panels) and panels[j] is not None:
                     _panel(ax, panels[j])
-                if captions and j < len(captions.get(label, ())):
-                    ax.set_xlabel(captions[label][j], fontsize=7, labelpad=2)
-            line[0].set_ylabel(label)
-        for ax, heading in zip(axes[0], columns, strict=False):
-            ax.set_title(heading)
+                if captions and j < len(captions.get(name, ())):
+                    ax.set_xlabel(captions[name][j], fontsize=7, labelpad=2)
+            line[0].set_ylabel(name)
+            for ax, heading in zip(line, headings.get(name, ()), strict=False):
+                ax.set_title(heading)
         fig.suptitle(title, fontsize=10)
     return fig
 
 
 def _panel(ax, panel: Any) -> None:
+    panel, outline = (panel.values, panel.outline) if isinstance(panel, Panel) else (panel, None)
     panel = torch.as_tensor(panel).detach().cpu().numpy()
     if panel.ndim == 2:
         ax.imshow(panel, cmap="inferno", vmin=0, vmax=np.quantile(panel, 0.99) or 1.0, interpolation="nearest")
@@ -90,6 +120,24 @@ def _panel(ax, panel: Any) -> None:
         ax.imshow(pixels, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
     else:
         raise ValueError(f"a panel is an image (C, H, W), C = 1 or 3, or a heat map (H, W), not {tuple(panel.shape)}")
+    if outline is not None:
+        _outline(ax, torch.as_tensor(outline).detach().cpu().numpy(), panel.shape[-2:])
+
+
+def _outline(ax, mask: np.ndarray, shape: tuple[int, ...]) -> None:
+    """The edges between the pixels of the mask and the others; contour() would cut their corners."""
+    from matplotlib.collections import LineCollection
+
+    if mask.shape != tuple(shape) or mask.dtype != bool:
+        raise ValueError(f"an outline is a bool mask of its panel's {tuple(shape)}, not {mask.dtype} {mask.shape}")
+    inside = np.pad(mask, 1)
+    edges = []
+    for i, j in zip(*np.nonzero(inside[1:] != inside[:-1]), strict=True):  # between rows i - 1 and i, in column j - 1
+        edges.append([(j - 1.5, i - 0.5), (j - 0.5, i - 0.5)])
+    for i, j in zip(*np.nonzero(inside[:, 1:] != inside[:, :-1]), strict=True):
+        edges.append([(j - 0.5, i - 1.5), (j - 0.5, i - 0.5)])
+    for line, width in (("black", 1.3), (OUTLINE, 0.7)):  # seen on bright images and on dark maps
+        ax.add_collection(LineCollection(edges, colors=line, linewidths=width, capstyle="projecting"))
 
 
 def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title: str = "") -> "Figure":
@@ -101,13 +149,7 @@ def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title
     """
     import matplotlib.pyplot as plt
 
-    missing = {"metric", "training", "mean", "low", "high"} - set(table)
-    if missing:
-        raise ValueError(
-            f"bars_with_intervals lacks the columns {', '.join(sorted(missing))}; it has {', '.join(table)}"
-        )
-    if table.duplicated(["metric", "training"]).any():
-        raise ValueError("two rows with the same metric and training: draw one figure per data set")
+    _needs(table, "bars_with_intervals", "metric", "training")
     table = table.reset_index(drop=True)
     metrics, trainings = list(table["metric"].unique()), list(table["training"].unique())
     step = 0.8 / len(trainings)
@@ -117,8 +159,8 @@ def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title
         plt.close(fig)
         for training, rows in table.groupby("training", sort=False):
             errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-            color, label = COLORS.get(training, _OTHER), LABELS.get(training, training)
-            ax.bar(x[rows.index], rows["mean"], 0.9 * step, color=color, label=label, yerr=errors, error_kw=_WHISKER)
+            look = dict(color=color(training), label=label(training), error_kw=_WHISKER)
+            ax.bar(x[rows.index], rows["mean"], 0.9 * step, yerr=errors, **look)
         if "paper" in table and table["paper"].notna().any():
             ax.plot(x, table["paper"], "D", ms=4, mfc="white", mec="black", label="paper")
         ax.spines[["top", "right"]].set_visible(False)
@@ -127,23 +169,82 @@ def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title
     return fig
 
 
-def save_figure(fig: "Figure", name: str, *, preset: str, notebook: str) -> list[Path]:
-    """Write figures/<preset>/<notebook>/<name>.png and .pdf and return their paths.
+def lines_with_bands(
+    table: "pd.DataFrame", *, x: str, xlabel: str = "", ylabel: str = "percent", title: str = ""
+) -> "Figure":
+    """One line a training with its interval as a band, the paper's values as diamonds: accuracy against epsilon, say.
 
-    The same figure gives the same bytes: no dates, no program version. Each file is written under a temporary name and
-    renamed, so that none is ever half-written.
-    Raises ValueError for a name, preset or notebook that is not a plain file name.
+    table: one row per training and x with columns training, `x`, mean, low, high and, if known, paper; one unit for
+    all. Points are joined in the order of x; NaN leaves a gap. xlabel: the column's name unless told.
+    Raises ValueError for missing columns and for two rows with the same training and x.
+    """
+    import matplotlib.pyplot as plt
+
+    _needs(table, "lines_with_bands", "training", x)
+    with plt.rc_context(style()):
+        fig, ax = plt.subplots(figsize=(4.6, 2.8))
+        plt.close(fig)
+        for training, rows in table.groupby("training", sort=False):
+            rows, look = rows.sort_values(x), dict(color=color(training))
+            ax.fill_between(rows[x], rows["low"], rows["high"], alpha=0.2, lw=0, **look)
+            ax.plot(rows[x], rows["mean"], "o-", ms=3, lw=1.2, label=label(training), **look)
+            if "paper" in rows and rows["paper"].notna().any():
+                ax.plot(rows[x], rows["paper"], "D", ms=4.5, mfc="white", mec=color(training))
+        if "paper" in table and table["paper"].notna().any():
+            ax.plot([], [], "D", ms=4.5, mfc="white", mec="black", label="paper")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set(xlabel=xlabel or x, ylabel=ylabel, title=title)
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig
+
+
+def _needs(table: "pd.DataFrame", figure: str, *keys: str) -> None:
+    if missing := {*keys, "mean", "low", "high"} - set(table):
+        raise ValueError(f"{figure} lacks the columns {', '.join(sorted(missing))}; it has {', '.join(table)}")
+    if table.duplicated(list(keys)).any():
+        raise ValueError(f"two rows with the same {' and '.join(keys)}: draw one figure per data set")
+
+
+def save_figure(
+    fig: "Figure", name: str, *, preset: str, notebook: str, numbers: "Mapping | pd.DataFrame | None" = None
+) -> list[Path]:
+    """Write figures/<preset>/<notebook>/<name>.png, .pdf and, of the numbers it draws, -numbers.json; their paths.
+
+    numbers: a table (its rows become records) or a mapping of numbers, arrays and text; kept to 6 digits, NaN as null.
+    The same figure gives the same bytes: no dates, no program version. Each file is written under a temporary name of
+    this process and renamed, so that none is ever half-written and two processes may save the same figure.
+    Raises ValueError for a name, preset or notebook that is not a plain file name, PermissionError for a file that
+    cannot be written.
     """
     for part in (name, preset, notebook):
         if part != Path(part).name or part in ("", ".", ".."):
             raise ValueError(f"{part!r} is not a plain file name: no folders in name, preset or notebook")
     folder = paths.FIGURES / preset / notebook
-    folder.mkdir(parents=True, exist_ok=True)
-    dateless = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
-    written = []
-    for kind, metadata in dateless.items():
-        path = folder / f"{name}.{kind}"
-        temporary = path.with_name(f".{path.name}.partial")
-        fig.savefig(temporary, format=kind, dpi=150, bbox_inches="tight", metadata=metadata)
-        written.append(temporary.replace(path))
-    return written
+    written, beside = [folder / f"{name}.png", folder / f"{name}.pdf"], folder / f"{name}-numbers.json"
+    text = None if numbers is None else json.dumps(_plain(numbers), indent=1) + "\n"
+    beside.unlink(missing_ok=True)  # no figure beside the numbers of another one
+    dateless = ({"Software": None}, {"CreationDate": None, "Producer": None, "Creator": None})
+    for path, metadata in zip(written, dateless, strict=True):
+        options = dict(format=path.suffix[1:], dpi=150, bbox_inches="tight", metadata=metadata)
+        files.write(path, lambda temporary, options=options: fig.savefig(temporary, **options))
+    if text is None:
+        return written
+    files.write_text(beside, text)
+    return [*written, beside]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold, with floats of 6 digits, so that the last bits of two machines do not show."""
+    if hasattr(value, "to_dict"):  # a DataFrame: an index with a name is a column
+        value = value.reset_index() if any(value.index.names) else value
+        value = value.astype(object).where(value.notna(), None)
+        return [_plain(dict(zip(map(str, value.columns), row, strict=True))) for row in value.to_numpy(object)]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):  # an array or tensor, or a number of one
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

@@ -1,7 +1,9 @@
 """Figures hold what they were given: colours, values, markers and files are read back from Matplotlib."""
 
 import itertools
+import json
 import math
+import os
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from artlib import paths, plots
+from artlib.trainings import TRAININGS
 
 TABLE = pd.DataFrame(
     {
@@ -26,9 +29,27 @@ def bars(fig):
     return {label: container for container, label in zip(*fig.axes[0].get_legend_handles_labels(), strict=True)}
 
 
-def test_every_training_has_its_own_colour():
-    assert len(set(plots.COLORS.values())) == len(plots.COLORS)
-    assert set(plots.LABELS) <= set(plots.COLORS)
+def test_every_training_has_its_own_colour_of_the_palette():
+    colors = [plots.color(name) for name in TRAININGS]
+    assert len(set(colors)) == len(colors) and set(colors) <= set(plots.PALETTE)
+    assert colors == [t.color for t in TRAININGS.values()]
+    assert [plots.label(name) for name in TRAININGS] == [t.title for t in TRAININGS.values()]
+
+
+def test_a_new_training_brings_its_colour_and_others_get_one_that_is_free(monkeypatch):
+    class New:
+        title, color = "NEW", "#123456"
+
+    monkeypatch.setitem(TRAININGS, "new", New)
+    assert (plots.color("new"), plots.label("new")) == ("#123456", "NEW")
+    monkeypatch.setitem(TRAININGS, "bare", type("Bare", (), {}))
+    taken = {t.color for t in TRAININGS.values() if hasattr(t, "color")}
+    for name in ("bare", "mine", "jarn", ""):
+        assert plots.color(name) == plots.color(name) in set(plots.PALETTE) - taken
+        assert plots.label(name) == name
+    for c in plots.PALETTE:  # all taken: any of them
+        monkeypatch.setitem(TRAININGS, c, type("Other", (), {"color": c}))
+    assert plots.color("mine") in plots.PALETTE
 
 
 def test_colours_differ_in_more_than_hue():
@@ -39,7 +60,7 @@ def test_colours_differ_in_more_than_hue():
         return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
 
     for a, b in itertools.combinations(("natural", "pgd", "art"), 2):
-        assert abs(luminance(plots.COLORS[a]) - luminance(plots.COLORS[b])) > 0.1
+        assert abs(luminance(plots.color(a)) - luminance(plots.color(b))) > 0.1
 
 
 def test_bars_show_means_intervals_and_paper_values():
@@ -50,7 +71,7 @@ def test_bars_show_means_intervals_and_paper_values():
     drawn = bars(fig)
     assert set(drawn) == {"Natural", "ART", "paper"}
     assert [bar.get_height() for bar in drawn["Natural"]] == [40, 50]
-    assert drawn["ART"][0].get_facecolor() == to_rgba(plots.COLORS["art"])
+    assert drawn["ART"][0].get_facecolor() == to_rgba(plots.color("art"))
     segments = drawn["Natural"].errorbar.lines[2][0].get_segments()
     assert [segment[:, 1].tolist() for segment in segments] == [[35, 46], [47, 52]]
     markers = [line.get_ydata() for line in ax.lines if line.get_marker() == "D"]
@@ -64,7 +85,7 @@ def test_bars_do_not_overlap():
     assert all(right <= left for (_, right), (left, _) in itertools.pairwise(spans))
 
 
-def test_unknown_training_is_drawn_grey_under_its_own_name():
+def test_unknown_training_is_drawn_under_its_own_name():
     fig = plots.bars_with_intervals(TABLE.assign(training=["x", "y", "x", "y"]).drop(columns="paper"))
     assert list(bars(fig)) == ["x", "y"]
 
@@ -102,6 +123,82 @@ def test_grid_refuses_nothing_and_odd_shapes():
         plots.heatmap_grid({})
     with pytest.raises(ValueError, match=r"not \(2, 4, 4\)"):
         plots.heatmap_grid({"": [torch.zeros(2, 4, 4)]})
+
+
+def segments(ax):
+    return {tuple(map(tuple, np.sort(segment, axis=0))) for c in ax.collections for segment in c.get_segments()}
+
+
+def edges(mask):
+    """Of a mask by its definition: the four sides of every pixel, those of two neighbours taken away."""
+    sides = []
+    for i, j in mask.nonzero().tolist():
+        corners = [(j - 0.5, i - 0.5), (j + 0.5, i - 0.5), (j + 0.5, i + 0.5), (j - 0.5, i + 0.5)]
+        sides += [tuple(sorted(side)) for side in itertools.pairwise([*corners, corners[0]])]
+    return {side for side in sides if sides.count(side) == 1}
+
+
+def test_outlines_follow_the_edges_of_pixels(generator):
+    mask = torch.rand(6, 8, generator=generator) > 0.6
+    heat, image = torch.rand(6, 8, generator=generator), torch.rand(3, 6, 8, generator=generator)
+    row = [plots.Panel(heat, mask), plots.Panel(image, mask), plots.Panel(heat), plots.Panel(heat, mask & False)]
+    axes = plots.heatmap_grid({"": row}).axes
+    assert segments(axes[0]) == segments(axes[1]) == edges(mask) != set()
+    assert segments(axes[2]) == segments(axes[3]) == set()
+    assert segments(plots.heatmap_grid({"": [plots.Panel(heat, mask | True)]}).axes[0]) == edges(mask | True)
+    for bad in (mask[:5], mask.float(), mask[None]):
+        with pytest.raises(ValueError, match=r"an outline is a bool mask of its panel's \(6, 8\), not"):
+            plots.heatmap_grid({"": [plots.Panel(heat, bad)]})
+
+
+def test_a_perturbation_is_grey_where_nothing_was_added():
+    x = torch.tensor([0.2, 0.5, 0.0, 1.0]).view(1, 2, 2)
+    moved = x + torch.tensor([0.0, 0.03, 0.2, -0.03]).view(1, 2, 2)
+    torch.testing.assert_close(plots.perturbation(x, moved).flatten(), torch.tensor([0.5, 0.8, 1.0, 0.2]))
+    torch.testing.assert_close(plots.perturbation(x, moved, times=1).flatten(), torch.tensor([0.5, 0.53, 0.7, 0.47]))
+
+
+def test_columns_may_be_given_per_row():
+    heat = torch.ones(3, 3)
+    axes = plots.heatmap_grid({"a": [heat, heat], "b": [heat]}, columns={"a": ["one", "two"], "b": ["three"]}).axes
+    assert [ax.get_title() for ax in axes] == ["one", "two", "three", ""]
+    axes = plots.heatmap_grid({"a": [heat], "b": [heat]}, columns=["one"]).axes
+    assert [ax.get_title() for ax in axes] == ["one", ""]
+
+
+LINES = pd.DataFrame(
+    {
+        "eps": [8, 0, 4, 0, 4, 8],
+        "training": ["art", "art", "art", "mine", "mine", "mine"],
+        "mean": [38.0, 90.0, 60.0, 95.0, math.nan, 0.0],
+        "low": [35.0, 88.0, 57.0, 94.0, math.nan, 0.0],
+        "high": [41.0, 92.0, 63.0, 96.0, math.nan, 1.0],
+        "paper": [37.58, 89.84, math.nan, 95.26, math.nan, math.nan],
+    }
+)
+
+
+def test_lines_join_the_points_in_order_within_their_bands():
+    ax = plots.lines_with_bands(LINES, x="eps", xlabel="eps (/255)").axes[0]
+    lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    assert list(lines) == ["ART", "mine", "paper"] and ax.get_xlabel() == "eps (/255)"
+    np.testing.assert_array_equal(lines["ART"].get_xydata(), [[0, 90], [4, 60], [8, 38]])
+    np.testing.assert_array_equal(lines["mine"].get_xydata(), [[0, 95], [4, math.nan], [8, 0]])
+    assert [lines[n].get_color() for n in ("ART", "mine")] == [plots.color("art"), plots.color("mine")]
+    band = {tuple(v) for v in ax.collections[0].get_paths()[0].vertices}
+    assert {(0, 88), (0, 92), (4, 57), (4, 63), (8, 35), (8, 41)} <= band
+    diamonds = [line for line in ax.lines if line.get_marker() == "D" and len(line.get_xdata())]
+    assert [line.get_markeredgecolor() for line in diamonds] == [plots.color("art"), plots.color("mine")]
+    np.testing.assert_array_equal(diamonds[0].get_xydata(), [[0, 89.84], [4, math.nan], [8, 37.58]])
+    without = plots.lines_with_bands(LINES.drop(columns="paper"), x="eps").axes[0]
+    assert without.get_xlabel() == "eps" and not any(line.get_marker() == "D" for line in without.lines)
+
+
+def test_lines_refuse_incomplete_or_ambiguous_tables():
+    with pytest.raises(ValueError, match="lines_with_bands lacks the columns beta, low; it has"):
+        plots.lines_with_bands(LINES.drop(columns="low"), x="beta")
+    with pytest.raises(ValueError, match="two rows with the same training and eps"):
+        plots.lines_with_bands(pd.concat([LINES, LINES]), x="eps")
 
 
 def test_no_figure_stays_open():
@@ -149,6 +246,50 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         plots.save_figure(fig, "bars", preset="smoke", notebook="n")
     assert png.read_bytes() == old
+
+
+def test_the_numbers_lie_beside_the_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "FIGURES", tmp_path)
+    fig, where = plots.bars_with_intervals(TABLE), dict(preset="smoke", notebook="n")
+    *_, path = plots.save_figure(fig, "bars", **where, numbers=TABLE.assign(images=pd.array([1, 2, None, 4], "Int64")))
+    assert path == tmp_path / "smoke" / "n" / "bars-numbers.json"
+    first, last = json.loads(path.read_text())[:: len(TABLE) - 1]
+    assert first == dict(metric="IN", training="natural", mean=40, low=35, high=46, paper=40.25, images=1)
+    assert last["mean"] is None and last["images"] == 4
+    named = TABLE.set_index("metric")[["mean"]]
+    numbers = {
+        "third": 1 / 3,
+        "small": 1e-9 / 3,
+        1: [np.float32(0.1), torch.tensor([[2.0, math.inf]]), np.arange(2), True],
+        "table": named,
+    }
+    text = plots.save_figure(fig, "bars", **where, numbers=numbers)[-1].read_text()
+    found = json.loads(text)
+    assert (found["third"], found["small"]) == (0.333333, 3.33333e-10)
+    assert found["1"] == [0.1, [[2.0, None]], [0, 1], True]
+    assert found["table"][0] == {"metric": "IN", "mean": 40}
+    noise = {k: v * (1 + 1e-14) if isinstance(v, float) else v for k, v in numbers.items()}
+    assert plots.save_figure(fig, "bars", **where, numbers=noise)[-1].read_text() == text
+    assert len(plots.save_figure(fig, "bars", **where)) == 2 and not path.exists()  # no numbers of another figure
+
+
+def test_two_processes_that_save_one_figure_do_not_meet(tmp_path, monkeypatch):
+    """The second saves the same figure whole while the first is at each of its files."""
+    monkeypatch.setattr(paths, "FIGURES", tmp_path)
+    fig, draw = plots.bars_with_intervals(TABLE), plots.bars_with_intervals(TABLE).savefig
+    first, where = os.getpid(), dict(preset="smoke", notebook="n", numbers={"a": 1.0})
+
+    def meanwhile(file, **options):
+        draw(file, **options)
+        if os.getpid() == first:
+            with monkeypatch.context() as other:
+                other.setattr(os, "getpid", lambda: first + 1)
+                plots.save_figure(fig, "bars", **where)
+
+    monkeypatch.setattr(fig, "savefig", meanwhile)
+    written = plots.save_figure(fig, "bars", **where)
+    assert sorted(p.name for p in (tmp_path / "smoke/n").iterdir()) == sorted(p.name for p in written)
+    assert all(p.stat().st_size for p in written)
 
 
 @pytest.mark.parametrize("name", ["../bars", "a/b", "", ".."])
