@@ -42,12 +42,8 @@ def test_idx_files(tmp_path, name, folder, packed):
     assert np.array_equal(image_set.images[:, 0].numpy(), pixels) and image_set.labels.tolist() == labels.tolist()
     assert image_set.images.shape[1] == SETS[name].channels
     copy = "" if packed else f"{folder} (unpacked copy), "
-    assert image_set.note == copy + "6 of 10,000 images" and load(name, "test", root=tmp_path, size=32).images.shape[
-        2:
-    ] == (
-        32,
-        32,
-    )
+    assert image_set.note == copy + "6 of 10,000 images"
+    assert load(name, "test", root=tmp_path, size=32).images.shape[2:] == (32, 32)
 
 
 @pytest.mark.parametrize("packed", [True, False])
