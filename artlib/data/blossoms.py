@@ -164,10 +164,8 @@ def _noise(deal: _Deal, at: Array, roughness: Array) -> tuple[Array, Array]:
         low = np.minimum(np.floor(at * cells).astype(int), cells - 1)
         t = at * cells - low
         taps = 0.5 * (1 - t) * (1 - t), 0.5 + t * (1 - t), 0.5 * t * t
-        a, b, c = (tap * lattice[:, :, low + i] for i, tap in enumerate(taps))  # (m, cells + 2, s)
-        columns = a + b + c
-        a, b, c = (tap[:, None] * columns[:, low + i] for i, tap in enumerate(taps))  # (m, s, s)
-        plane = a + b + c
+        columns = sum(tap * lattice[:, :, low + i] for i, tap in enumerate(taps))  # (m, cells + 2, s)
+        plane = sum(tap[:, None] * columns[:, low + i] for i, tap in enumerate(taps))  # (m, s, s)
         total, weights = total + weight * plane, weights + weight * weight
         fine = fine + 0.6 * plane if octave >= len(CELLS) - 2 else fine
         weight = weight * roughness
@@ -297,6 +295,11 @@ def _flower(deal: _Deal, kind: Kind, image: Array, at: Array, fine: Array, fleck
     return mask
 
 
+def _fours(plane: Array) -> Array:
+    """Sums of 2 x 2 samples, always in the same order."""
+    return plane[..., ::2, ::2] + plane[..., ::2, 1::2] + plane[..., 1::2, ::2] + plane[..., 1::2, 1::2]
+
+
 def _scene(numbers: Array, kind: Kind, size: int) -> tuple[Array, Array]:
     """Draws m images of one kind from their numbers (m, NUMBERS): uint8 (m, 3, size, size), bool (m, size, size)."""
     deal = _Deal(numbers)
@@ -310,11 +313,8 @@ def _scene(numbers: Array, kind: Kind, size: int) -> tuple[Array, Array]:
     (lx, ly), (sx, sy), x, y = deal.direction(), deal.direction(), at - 0.5, at[:, None] - 0.5
     light = deal(0.9, 1.3) * (1 + deal(0, 0.4) * (lx * x + ly * y))
     image *= light * (1 - deal(0, 0.4) * _step(sx * x + sy * y + deal(-0.6, 0.2), deal(2, 8)))  # a straight shadow
-    a, b = slice(0, None, 2), slice(1, None, 2)
-    image = (image[..., a, a] + image[..., a, b] + image[..., b, a] + image[..., b, b]) / 4
-    image *= np.stack([deal(0.92, 1.08) for _ in range(3)])
-    mask = mask.astype(np.int8)
-    mask = mask[..., a, a] + mask[..., a, b] + mask[..., b, a] + mask[..., b, b] >= 2
+    image = _fours(image) / 4 * np.stack([deal(0.92, 1.08) for _ in range(3)])
+    mask = _fours(mask.astype(np.int8)) >= 2
     image = np.floor(np.minimum(np.maximum(image, 0), 1) * 255 + 0.5).astype(np.uint8)
     return image.transpose(1, 0, 2, 3), mask
 

@@ -25,32 +25,26 @@ class SetInfo:
         return tuple(split for split, count in self.images.items() if count)
 
 
-CIFAR = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+# The augmentation is that of the authors' training code; the text names none.
+CIFAR = dict(
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2023, 0.1994, 0.2010),
+    augment=Augment(crop=4, flip=True, jitter=0.25, rotation=2),
+)
 IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-DIGITS = {"train": 60_000, "test": 10_000}
+RAR = dict(augment=Augment(rotation=15, translate=2.5, project=0.8))  # ART, App. A.3.3 "as in" RAR, and A.3.4, likewise
 SIGNS = {"train": 34_799, "valid": 4_410, "test": 12_630}
-AS_RAR = Augment(rotation=15, translate=2.5, project=0.8)  # ART, App. A.3.3 "as in" RAR, whose values these are; A.3.4
-# The authors' training code; the text names none.
-CIFAR_AUGMENT = Augment(crop=4, flip=True, jitter=0.25, rotation=2)
 
 SETS = {
-    "blossoms": SetInfo(32, 10, {"train": 4000, "test": 1000}, augment=Augment(crop=2, flip=True)),  # drawn, not read
-    "cifar10": SetInfo(
-        32, 10, {"train": 50_000, "test": 10_000}, **CIFAR, augment=CIFAR_AUGMENT, reader="cifar10:cifar10"
-    ),
+    "blossoms": SetInfo(32, 10, {"train": 4_000, "test": 1_000}, augment=Augment(crop=2, flip=True)),  # drawn, not read
+    "cifar10": SetInfo(32, 10, {"train": 50_000, "test": 10_000}, **CIFAR, reader="cifar10:cifar10"),
     "svhn": SetInfo(32, 10, {"train": 73_257, "test": 26_032}, reader="svhn:svhn"),
-    "gtsrb": SetInfo(32, 43, SIGNS, per_class=10_000, augment=AS_RAR, reader="gtsrb:gtsrb"),
-    "mnist": SetInfo(28, 10, DIGITS, channels=1, reader="mnist:mnist"),
-    "fashion_mnist": SetInfo(28, 10, DIGITS, channels=1, reader="mnist:fashion_mnist"),
-    "flower17": SetInfo(
-        128, 17, {"train": 1_224, "test": 136}, per_class=1_000, augment=AS_RAR, reader="flower17:flower17"
-    ),
+    "gtsrb": SetInfo(32, 43, SIGNS, per_class=10_000, **RAR, reader="gtsrb:gtsrb"),
+    "mnist": SetInfo(28, 10, {"train": 60_000, "test": 10_000}, channels=1, reader="mnist:mnist"),
+    "fashion_mnist": SetInfo(28, 10, {"train": 60_000, "test": 10_000}, channels=1, reader="mnist:fashion_mnist"),
+    "flower17": SetInfo(128, 17, {"train": 1_224, "test": 136}, per_class=1_000, **RAR, reader="flower17:flower17"),
     "cub200": SetInfo(224, 200, {"train": 5_994, "test": 5_794}, augment=Augment(flip=True), reader="cub200:cub200"),
-    "cifar10_official_200": SetInfo(
-        32, 10, {"train": 0, "test": 200}, **CIFAR, augment=CIFAR_AUGMENT, reader="cifar10:official_200"
-    ),
-    "imagenet_samples": SetInfo(
-        224, 1000, {"train": 0, "test": 250}, **IMAGENET, augment=Augment(flip=True), reader="imagenet:samples"
-    ),
+    "cifar10_official_200": SetInfo(32, 10, {"train": 0, "test": 200}, **CIFAR, reader="cifar10:official_200"),
+    "imagenet_samples": SetInfo(224, 1000, {"train": 0, "test": 250}, **IMAGENET, reader="imagenet:samples"),
 }
 AUGMENT = {name: info.augment for name, info in SETS.items()}

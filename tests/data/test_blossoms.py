@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from artlib import blossoms
+from artlib.data import blossoms
 from artlib.paths import ROOT
 
 # A snapshot on purpose: it is what "one seed is one data set on every machine" means. Change it only with the drawing.
 FINGERPRINT = "4f8aacf2a5d1306310ca255625cdcda6296d24f3930d705e8d4f67915e4de550"
 PRINT_FINGERPRINT = """
 import hashlib
-from artlib import blossoms
+from artlib.data import blossoms
 print(hashlib.sha256(b"".join(part.numpy().tobytes() for part in blossoms.draw(64, size=32, seed=0))).hexdigest())
 """
 
