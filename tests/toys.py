@@ -1,6 +1,7 @@
 """What the tests of trainings share: a small task, a quick recipe, and every training there is, small enough to run."""
 
-from dataclasses import MISSING, fields, replace
+import sys
+from dataclasses import fields, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 from artlib.data import ImageSet
 from artlib.models import STATISTICS
 from artlib.trainings import TRAININGS, Art, Natural, Pgd, Recipe, Training, fit
+
+fitting = sys.modules[fit.__module__]  # the module, whose name the function has
 
 TINY = dict(
     dataset="toy", arch="wrn-10-1", epochs=2, batch_size=4, lr=0.05, milestones=((1, 0.1),), precision="float64"
@@ -89,8 +92,3 @@ def another(settings: Any, name: str) -> Any:
         return now / 2 if now else 0.5
     raise AssertionError(f"{type(settings).__name__}.{name}: a {hint} needs a second value in tests/toys.py")
 
-
-def default(kind: type, name: str) -> Any:
-    """The default of a field."""
-    (field,) = (f for f in fields(kind) if f.name == name)
-    return field.default if field.default is not MISSING else field.default_factory()
