@@ -91,4 +91,3 @@ def another(settings: Any, name: str) -> Any:
     if hint is float:
         return now / 2 if now else 0.5
     raise AssertionError(f"{type(settings).__name__}.{name}: a {hint} needs a second value in tests/toys.py")
-

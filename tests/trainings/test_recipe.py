@@ -50,7 +50,9 @@ def test_the_key_changes_with_every_field_of_a_recipe(name, field):
     assert changed != recipe and changed.key("data") != recipe.key("data")
 
 
-@pytest.mark.parametrize(("name", "field"), [(name, field) for name, kind in TRAININGS.items() for field in names(kind)])
+@pytest.mark.parametrize(
+    ("name", "field"), [(name, field) for name, kind in TRAININGS.items() for field in names(kind)]
+)
 def test_the_key_changes_with_every_field_of_a_training(name, field):
     training = TRAININGS[name]()
     changed = replace(training, **{field: another(training, field)})
