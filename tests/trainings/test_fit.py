@@ -1,4 +1,4 @@
-"""`fit` follows a recipe, repeats itself, and gives the same weights in parts, by recorded graphs and in bf16 nearly."""
+"""`fit` follows a recipe and repeats itself; parts and recorded graphs give the same weights, bf16 nearly."""
 
 import copy
 import math
