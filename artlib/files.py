@@ -28,9 +28,10 @@ def write(path: Path, how: Callable[[Path], object]) -> None:
         how(temporary)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):  # the folder itself may be missing
-            temporary.unlink()
         raise PermissionError(f"cannot write {path}: {error}; {_ELSEWHERE}") from None
+    finally:
+        with suppress(OSError):  # renamed, or never made: the folder itself may be missing
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -28,12 +28,14 @@ Share = Annotated[float, Range(0, 1)]
 class Settings:
     """A base of frozen dataclasses: a wrong name, type or range raises one ValueError when the object is made.
 
-    Fields say by their type what they allow: Literal names, int, float, Annotated[..., Range], a union with None.
+    Fields say by their type what they allow: Literal names, int, float, Annotated[..., Range], tuples of them, a union
+    with None. An integer for a float becomes one and a list a tuple, so that equal settings have one key.
     """
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check(field.name, getattr(self, field.name), _hints(type(self))[field.name])
+            value = _checked(field.name, getattr(self, field.name), _hints(type(self))[field.name])
+            object.__setattr__(self, field.name, value)
 
     def differences(self) -> dict[str, Any]:
         """The kind of settings and the fields that differ from the defaults, as JSON can hold them.
@@ -75,14 +77,14 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind, include_extras=True)
 
 
-def _check(name: str, value: Any, hint: Any) -> None:
+def _checked(name: str, value: Any, hint: Any) -> Any:
     if get_origin(hint) in (typing.Union, types.UnionType):
         options = get_args(hint)
         if value is None and type(None) in options:
-            return
+            return None
         options = [o for o in options if o is not type(None)]
         if len(options) > 1:
-            return  # several kinds: what uses the field tells them apart
+            return value  # several kinds: what uses the field tells them apart
         hint = options[0]
     allowed = Range()
     if get_origin(hint) is Annotated:
@@ -90,12 +92,26 @@ def _check(name: str, value: Any, hint: Any) -> None:
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(map(str, get_args(hint)))}")
+    elif get_origin(hint) is tuple:
+        return _checked_tuple(name, value, get_args(hint))
     elif hint in (int, float):
         kinds = int if hint is int else int | float
         if isinstance(value, bool) or not isinstance(value, kinds) or not allowed.low <= value <= allowed.high:
             raise ValueError(f"{name} is {value!r}; it must be {_words(hint, allowed)}")
+        return hint(value)
     elif isinstance(hint, type) and not isinstance(value, hint) and hint is not Callable:
         raise ValueError(f"{name} is {value!r}, a {type(value).__name__}; it must be of type {hint.__name__}")
+    return value
+
+
+def _checked_tuple(name: str, value: Any, kinds: tuple) -> tuple:
+    if not isinstance(value, tuple | list):
+        raise ValueError(f"{name} is {value!r}, a {type(value).__name__}; it must be of type tuple")
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(kinds) != len(value):
+        raise ValueError(f"{name} has {value!r}, {len(value)} values; it must be {len(kinds)}")
+    return tuple(_checked(name, v, kind) for v, kind in zip(value, kinds, strict=True))
 
 
 def _words(hint: type, allowed: Range) -> str:

@@ -11,47 +11,48 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training import AUTHORS, TINY, toy
+from toys import AUTHORS, EACH, fitting, tiny, toy, train
 
-from artlib import distributed, presets, results, training
+from artlib import distributed
+from artlib.files import read_tensors
 from artlib.paths import ROOT
-from artlib.training import Recipe
+from artlib.trainings.checkpoint import State
 
 # Batches of 5, 5 and 2: parts that differ by one image, and one image a process at the end.
-SMALL = TINY | dict(batch_size=5, epochs=1)
-RECIPES = {
-    "natural": Recipe(**SMALL | dict(precision="float32", augment="cifar10")),
-    "pgd": Recipe(**SMALL | dict(training="pgd", pgd_steps=2, pgd_train_mode=True)),
-    "art": Recipe(**SMALL | dict(training="art", nesterov=True)),
-    "authors": Recipe(**SMALL | dict(training="art", art=AUTHORS)),
-    "authors in parts": Recipe(**SMALL | dict(training="art", art=replace(AUTHORS, attack_steps=1), micro_batch=3)),
+SMALL = dict(batch_size=5, epochs=1)
+RECIPES = {name: tiny(training, **SMALL) for name, training in EACH.items()} | {
+    "natural": tiny(EACH["natural"], **SMALL, precision="float32", augment="cifar10"),
+    "natural adam": tiny(EACH["natural"], **SMALL, optimizer="adam", lr=0.01),
+    "art running": tiny(EACH["art running"], **SMALL, nesterov=True),
+    "authors in parts": tiny(replace(AUTHORS, steps=1), **SMALL, micro_batch=3),
 }
-RESUMED = replace(RECIPES["pgd"], epochs=2)
+RESUMED = replace(RECIPES["pgd batch"], epochs=2)
+SHOWN = "art held"
 TRAIN = """
-import sys
+import json, sys
 sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from artlib import distributed, training
-from test_distributed import RECIPES, RESUMED, toy
+from artlib import distributed
+from artlib.files import write_tensors
+from test_distributed import RECIPES, RESUMED, SHOWN, State, fitting, toy
 
 def write(name, net, record):
-    weights = {{k: v.contiguous() for k, v in net.state_dict().items()}}
     path = Path(f"{{name}}-{{distributed.rank()}}.safetensors")
-    training.write_tensors(path, weights, {{"record": training.json.dumps(record)}})
+    write_tensors(path, net.state_dict(), {{"record": json.dumps(record)}})
 
-save = training.State.save
+save = State.save
 
-def told(state, path, *, key):
+def told(state, path, **about):
     Path(f"saved-{{distributed.rank()}}-{{state.step}}").touch()
-    save(state, path, key=key)
+    save(state, path, **about)
 
-training.State.save = told
+State.save = told
 with distributed.joined():
     for name, recipe in RECIPES.items():
-        write(name, *training.fit(recipe, toy(12, size=8), progress=name == "art"))
-    write("resumed", *training.fit(RESUMED, toy(12, size=8), checkpoint=Path("a.checkpoint"), progress=False))
+        write(name, *fitting.fit(recipe, toy(12, size=8), progress=name == SHOWN))
+    write("resumed", *fitting.fit(RESUMED, toy(12, size=8), checkpoint=Path("a.checkpoint"), progress=False))
 """
 
 
@@ -70,17 +71,17 @@ def assert_same(found: dict, expected: dict, tolerance: float) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Both processes' weights of every recipe, one of them taken up where a single process was stopped."""
-    folder, save = tmp_path_factory.mktemp("trained"), training.State.save
+    folder, save = tmp_path_factory.mktemp("trained"), State.save
 
-    def save_and_stop(state, path, *, key):
-        save(state, path, key=key)
+    def save_and_stop(state, path, **about):
+        save(state, path, **about)
         if state.step == 4:
             raise KeyboardInterrupt
 
-    options = dict(checkpoint=folder / "a.checkpoint", checkpoint_seconds=0, progress=False)
+    options = dict(checkpoint=folder / "a.checkpoint", checkpoint_seconds=0)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training.State, "save", save_and_stop)
-        training.fit(RESUMED, toy(12, size=8), **options)
+        patch.setattr(State, "save", save_and_stop)
+        train(RESUMED, toy(12, size=8), **options)
     (folder / "train.py").write_text(TRAIN.format(tests=str(Path(__file__).parent)))
     run = torchrun(str(folder / "train.py"), folder=folder)
     assert run.returncode == 0, run.stderr
@@ -91,10 +92,10 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_processes_end_with_the_weights_of_one(name, trained):
     """Batch normalisation with the statistics of both, differentiated twice in the authors' protocol."""
-    expected, alone = training.fit(RECIPES[name], toy(12, size=8), progress=False)
+    expected, alone = train(RECIPES[name], toy(12, size=8))
     tolerance = 1e-5 if RECIPES[name].precision == "float32" else 1e-10
     for rank in (0, 1):
-        tensors, metadata = training.read_tensors(trained[0] / f"{name}-{rank}.safetensors")
+        tensors, metadata = read_tensors(trained[0] / f"{name}-{rank}.safetensors")
         assert_same(tensors, expected.state_dict(), tolerance)
         record = json.loads(metadata["record"])
         assert (record["processes"], alone["processes"], record["steps"]) == (2, 1, alone["steps"])
@@ -109,9 +110,9 @@ def test_one_process_shows_the_bar(trained):
 
 @pytest.mark.slow
 def test_a_stopped_training_is_taken_up_by_all_and_saved_by_one(trained):
-    expected, _ = training.fit(RESUMED, toy(12, size=8), progress=False)
+    expected, _ = train(RESUMED, toy(12, size=8))
     for rank in (0, 1):
-        tensors, metadata = training.read_tensors(trained[0] / f"resumed-{rank}.safetensors")
+        tensors, metadata = read_tensors(trained[0] / f"resumed-{rank}.safetensors")
         assert_same(tensors, expected.state_dict(), 1e-10)
         assert json.loads(metadata["record"])["steps"] == 6
     assert [p.name for p in trained[0].glob("saved-*")] == ["saved-0-6"]  # the end of the epoch it found half done
@@ -129,6 +130,8 @@ def ours(text: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_command_line_writes_one_model_and_says_one_line(tmp_path):
+    from artlib import presets, results
+
     run = torchrun(*SMOKE, folder=tmp_path, ARTLIB_MODELS=str(tmp_path / "models"))
     assert run.returncode == 0, run.stderr
     said = [line for line in run.stdout.replace("\r", "\n").splitlines() if ".safetensors" in line]
@@ -137,9 +140,9 @@ def test_the_command_line_writes_one_model_and_says_one_line(tmp_path):
     assert len(list((tmp_path / "models").glob("*.json"))) == 1
     recipe = presets.recipe("smoke", "natural", dataset="blossoms")
     images = presets.images("smoke", "train", dataset="blossoms")
-    tensors, metadata = training.read_tensors(path)
+    tensors, metadata = read_tensors(path)
     assert path.name == results.model_path(recipe, images).name
-    assert_same(tensors, training.fit(recipe, images, progress=False)[0].state_dict(), 1e-10)
+    assert_same(tensors, train(recipe, images)[0].state_dict(), 1e-10)
     assert json.loads(metadata["record"])["processes"] == 2
 
 
@@ -197,19 +200,21 @@ def test_a_batch_with_fewer_images_than_processes_is_refused_before_training(mon
     """12 images in batches of 10: the last has 2."""
     as_if(monkeypatch, 0, 3)
     with pytest.raises(ValueError, match="a batch of 2 images has not 3 parts for 3 processes; start fewer"):
-        training._steps_per_epoch(Recipe(**SMALL | dict(batch_size=10)), toy(12))
+        fitting._steps_per_epoch(tiny(batch_size=10), toy(12))
     with pytest.raises(ValueError, match="a batch of 5 images has not 9 parts for 3 processes"):
-        training._steps_per_epoch(Recipe(**SMALL | dict(micro_batch=2)), toy(10))
-    assert training._steps_per_epoch(Recipe(**SMALL | dict(batch_size=9)), toy(12)) == 2
+        fitting._steps_per_epoch(tiny(batch_size=5, micro_batch=2), toy(10))
+    assert fitting._steps_per_epoch(tiny(batch_size=9), toy(12)) == 2
 
 
 def test_a_process_that_does_not_lead_writes_nothing(tmp_path, monkeypatch):
+    from artlib import results, trainings
+
     as_if(monkeypatch, 1, 2)
     net = torch.nn.ReLU()
     monkeypatch.setattr(distributed, "first", nullcontext)
     monkeypatch.setattr(results, "MODELS", tmp_path)
-    monkeypatch.setattr(training, "fit", lambda *args, **options: (net, {}))
-    assert results.model(RECIPES["art"], toy(12)) is net and not list(tmp_path.iterdir())
+    monkeypatch.setattr(trainings, "fit", lambda *args, **options: (net, {}))
+    assert results.model(RECIPES["art held"], toy(12)) is net and not list(tmp_path.iterdir())
 
 
 def test_without_torchrun_there_is_one_process():

@@ -115,8 +115,9 @@ class InnerAttack(Training):
     def of(cls, dataset: str, *, protocol: str = "paper", **changes: Any) -> Self:
         """As `Training.of`, with the data set's radius; a step that is not published keeps its share of it."""
         eps = RADIUS.get(dataset, cls.eps)
-        values = {**cls.published.get(dataset, {}), **cls.protocols.get(protocol, {})}
-        if "step_size" not in cls.published.get(dataset, {}):
+        published, switches = cls.published.get(dataset, {}), cls.protocols.get(protocol, {})
+        values = {**published, **switches}
+        if "step_size" in switches or "step_size" not in published:
             values["step_size"] = values.get("step_size", cls.step_size) * eps / cls.eps
         return cls(**{"eps": eps, **values, **changes})
 

@@ -1,4 +1,4 @@
-"""artlib.objectives against Eq. 5, Eq. 6 and Algorithm 1 of ART written out per image with torch.func."""
+"""ART against Eq. 5, Eq. 6 and Algorithm 1 of its paper written out per image with torch.func."""
 
 import copy
 import math
@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from artlib import attacks, models, objectives
-from artlib.models import Normalize
-from artlib.objectives import ART_SETTINGS, art_attack, art_loss, art_settings, art_step, cosine_distance, runner_up
+from artlib import attacks, models
+from artlib.trainings import PROTOCOLS, Art, Batch, art_loss, cosine_distance, runner_up
+from artlib.trainings.art import attribution_loss
 
 F64 = torch.float64
 MEAN, STD, CLASSES, BETA = (0.3, 0.5, 0.6), (0.2, 0.25, 0.3), 4, 6.0
@@ -23,7 +23,7 @@ y = torch.tensor([2, 0, 3])
 def network(seed=0):
     g = torch.Generator().manual_seed(seed)
     layers = [nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, CLASSES)]
-    net = nn.Sequential(Normalize(MEAN, STD), *layers).double()
+    net = models.wrap(nn.Sequential(*layers).double(), MEAN, STD)
     for p in net.parameters():
         p.data = torch.randn(p.shape, generator=g, dtype=F64) * (2 / max(1, p[0].numel())) ** 0.5
     return net.eval()
@@ -45,6 +45,18 @@ def generator():
 
 def noisy(images, eps):
     return attacks.Linf(eps).random(images, generator=generator())
+
+
+def settings(protocol="text", **changes):
+    return Art.of("cifar10", protocol=protocol, **changes)
+
+
+def art_attack(net, images, labels, *, settings, start):
+    """x_adv alone, with i* of the clean images, as inside `Art.losses`."""
+    batch = Batch(net, images, labels, start=start)
+    with settings.attacking(batch):
+        negative = runner_up(net(images), labels) if settings.negative == "clean" else None
+        return settings._attack(batch, negative)
 
 
 def same(a, b, tol=1e-10):
@@ -109,18 +121,17 @@ def per_image(f, net, *rows, **options):
 
 
 def test_the_constants():
-    paper, authors = ART_SETTINGS["paper"], ART_SETTINGS["authors"]
-    assert (paper.weight, paper.beta, paper.attack_steps, paper.step_size) == (0.5, 50, 3, 1.5 / 255)
-    assert (authors.weight, authors.beta, authors.attack_steps, authors.step_size) == (0.5, 50, 3, 5 / 255)
-    assert (paper.attack_topk, paper.threshold, paper.mining, paper.train_mode) == (None, None, False, False)
-    assert (paper.anchor, paper.loss_gradient, paper.negative) == ("pixels", "pixels", "clean")
-    assert (paper.attack_cosine_eps, paper.loss_cosine_eps) == (0, 0)
-    assert (authors.attack_topk, authors.threshold, authors.mining, authors.train_mode) == (1000, 20, True, True)
+    text, authors = settings(), settings("authors")
+    assert text == Art()
+    assert (text.weight, text.beta, text.steps, text.step_size) == (0.5, 50, 3, 1.5 / 255)
+    assert (authors.weight, authors.beta, authors.steps, authors.step_size) == (0.5, 50, 3, 5 / 255)
+    assert (text.attack_topk, text.threshold, text.mining, text.statistics) == (None, None, False, "running")
+    assert (text.anchor, text.loss_gradient, text.negative) == ("pixels", "pixels", "clean")
+    assert (text.attack_cosine_eps, text.loss_cosine_eps) == (0, 0)
+    assert (authors.attack_topk, authors.threshold, authors.mining, authors.statistics) == (1000, 20, True, "batch")
     assert (authors.anchor, authors.loss_gradient, authors.negative) == ("normalized", "normalized", "surrogate")
     assert (authors.attack_cosine_eps, authors.loss_cosine_eps) == (1e-6, 1e-8)
-    assert art_settings("paper", beta=3.0, weight=0.1) == objectives.ArtSettings(beta=3.0, weight=0.1)
-    with pytest.raises(ValueError, match="'code'.*paper, authors"):
-        art_settings("code")
+    assert settings("paper") == Art(statistics="held")
 
 
 def test_runner_up_is_the_best_other_class():
@@ -206,12 +217,12 @@ def test_the_authors_loss_is_the_plain_loop(net):
 
 
 def test_the_threshold_matters_where_softplus_bends_beyond_it(net):
-    exact = objectives.attribution_loss(net, x, y, settings=art_settings("paper", beta=50.0))
-    torchs = objectives.attribution_loss(net, x, y, settings=art_settings("paper", beta=50.0, threshold=20.0))
+    exact = attribution_loss(net, x, y, settings=settings(beta=50.0))
+    torchs = attribution_loss(net, x, y, settings=settings(beta=50.0, threshold=20.0))
     assert 0 < (exact - torchs).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("protocol", list(ART_SETTINGS))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_art_loss_leaves_the_model_alone(wrn, protocol):
     images = torch.rand(3, 3, 8, 8, dtype=F64, generator=generator())
     wrn.eval()
@@ -222,7 +233,7 @@ def test_art_loss_leaves_the_model_alone(wrn, protocol):
     assert all(p.grad is not None and p.grad.isfinite().all() for n, p in wrn.named_parameters() if n != "8.bias")
 
 
-@pytest.mark.parametrize("protocol", list(ART_SETTINGS))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_gradient_of_zero_gives_neither_nan_nor_an_explosion(net, protocol):
     with torch.no_grad():
         net[6].weight[:2] = 0  # two logits that depend on nothing, yet whose gradients depend on these weights
@@ -246,35 +257,18 @@ def by_algorithm_1(net, *, eps, steps, step_size):
     return z
 
 
+@pytest.mark.parametrize("protocol", ["text", "paper"])  # without batch normalisation they are one
 @pytest.mark.parametrize("steps", [0, 1, 4])
-def test_art_attack_is_algorithm_1_from_the_same_noise(net, steps):
-    settings = art_settings("paper", beta=BETA, attack_steps=steps, step_size=0.02)
-    negative = torch.tensor(others(net))
-    found = art_attack(
-        net,
-        x,
-        y,
-        settings=settings,
-        eps=0.05,
-        negative=negative,
-        start=noisy(x, 0.05),
-    )
+def test_the_attack_is_algorithm_1_from_the_same_noise(net, steps, protocol):
+    art = settings(protocol, eps=0.05, beta=BETA, steps=steps, step_size=0.02)
+    found = art_attack(net, x, y, settings=art, start=noisy(x, 0.05))
     same(found, by_algorithm_1(net, eps=0.05, steps=steps, step_size=0.02))
 
 
-def test_art_attack_stays_in_the_ball_and_raises_the_loss(net):
+def test_the_attack_stays_in_the_ball_and_raises_the_loss(net):
     negative = torch.tensor(others(net))
-    settings = art_settings("paper", beta=BETA, attack_steps=5, step_size=0.005)
-    found = art_attack(
-        net,
-        x,
-        y,
-        settings=settings,
-        eps=0.03,
-        negative=negative,
-        start=noisy(x, 0.03),
-    )
-    start = noisy(x, 0.03)
+    art, start = settings(beta=BETA, eps=0.03, steps=5, step_size=0.005), noisy(x, 0.03)
+    found = art_attack(net, x, y, settings=art, start=start)
     assert (found - x).abs().max() <= 0.03 + 1e-12 and found.min() >= 0 and found.max() <= 1
     values = [art_loss(net, v, y, beta=BETA, negative=negative) for v in (found, start)]
     assert (values[0] > values[1] + 1e-4).all()
@@ -307,60 +301,29 @@ def masked(net, k, *, eps, steps, step_size, floor):
 
 @pytest.mark.parametrize("floor", [1e-6, 9.0])
 def test_the_authors_attack_is_the_plain_loop(net, floor):
-    changes = dict(beta=BETA, attack_topk=30, step_size=0.02, attack_cosine_eps=floor)
-    found = art_attack(
-        net,
-        x,
-        y,
-        settings=art_settings("authors", **changes),
-        eps=0.05,
-        start=noisy(x, 0.05),
-    )
+    art = settings("authors", eps=0.05, beta=BETA, attack_topk=30, step_size=0.02, attack_cosine_eps=floor)
+    found = art_attack(net, x, y, settings=art, start=noisy(x, 0.05))
     same(found, masked(net, 30, eps=0.05, steps=3, step_size=0.02, floor=3 * floor))  # 3 images: gradients of a mean
 
 
 def test_a_mask_of_every_value_changes_nothing_and_a_small_one_does(net):
     def run(k):
-        settings = art_settings("paper", beta=BETA, attack_topk=k)
-        return art_attack(net, x, y, settings=settings, eps=0.05, start=noisy(x, 0.05))
+        art = settings(eps=0.05, beta=BETA, attack_topk=k)
+        return art_attack(net, x, y, settings=art, start=noisy(x, 0.05))
 
     assert torch.equal(run(None), run(3 * 6 * 6)) and torch.equal(run(None), run(1000))
     assert not torch.equal(run(None), run(20))
 
 
-@pytest.mark.parametrize("steps", [0, 4])
-def test_the_inner_pgd_is_attacks_pgd_in_eval_mode(wrn, steps):
-    images, options = torch.rand(3, 3, 8, 8, dtype=F64, generator=generator()), dict(steps=steps, step_size=0.01)
-    inner = objectives.pgd_attack(
-        wrn,
-        images,
-        y,
-        eps=0.03,
-        train_mode=False,
-        start=noisy(images, 0.03),
-        **options,
-    )
-    assert torch.equal(inner, attacks.pgd(wrn, images, y, ball=attacks.Linf(0.03), generator=generator(), **options))
-    assert wrn.training
+# ---- the loss of a training
 
 
-# ---- the steps of a training
-
-
-def test_natural_step(net):
-    loss, logits = objectives.natural_step(net, x, y)
-    expected = per_image(lambda net, v, i: -((v - v.logsumexp(0))[i]), net, net(x), y.tolist()).mean()
-    same(loss, expected)
-    assert torch.equal(logits, net(x))
-
-
-def test_art_step_is_equation_6(net):
-    options = dict(eps=0.05, steps=3, step_size=0.02)
-    settings = art_settings("paper", beta=BETA, weight=0.7, step_size=0.02)
-    loss, attr, logits = art_step(net, x, y, settings=settings, eps=0.05, start=noisy(x, 0.05))
-    adv = by_algorithm_1(net, **options)
+def test_the_loss_is_equation_6(net):
+    art = settings(eps=0.05, beta=BETA, weight=0.7, step_size=0.02)
+    loss, logits, parts, _ = art.losses(Batch(net, x, y, start=noisy(x, 0.05)))
+    adv = by_algorithm_1(net, eps=0.05, steps=3, step_size=0.02)
     same(logits, net(adv))
-    same(attr, per_image(eq5, net, adv, y.tolist(), others(net)).mean())
+    same(parts["L_attr"], per_image(eq5, net, adv, y.tolist(), others(net)).mean())
     expected = F.cross_entropy(net(adv), y) + 0.7 * per_image(eq5, net, adv, y.tolist(), others(net)).mean()
     same(loss, expected)
     parameters = list(net.parameters())
@@ -368,12 +331,12 @@ def test_art_step_is_equation_6(net):
         same(a, b)
 
 
-def test_the_authors_step_adds_the_mined_loss_of_the_pair(net):
-    settings = art_settings("authors", beta=BETA, attack_topk=30)
-    loss, attr, _ = art_step(net, x, y, settings=settings, eps=0.05, start=noisy(x, 0.05))
+def test_the_authors_loss_adds_the_mined_loss_of_the_pair(net):
+    art = settings("authors", eps=0.05, beta=BETA, attack_topk=30)
+    loss, _, parts, _ = art.losses(Batch(net, x, y, start=noisy(x, 0.05)))
     adv = masked(net, 30, eps=0.05, steps=3, step_size=5 / 255, floor=3e-6)
-    same(attr, per_image(mined, net, zip(x, adv, strict=True), y.tolist()).mean())
-    same(loss, F.cross_entropy(net(adv), y) + 0.5 * attr)
+    same(parts["L_attr"], per_image(mined, net, zip(x, adv, strict=True), y.tolist()).mean())
+    same(loss, F.cross_entropy(net(adv), y) + 0.5 * parts["L_attr"])
 
 
 def watch(model):
@@ -391,62 +354,53 @@ def watch(model):
 @pytest.mark.parametrize(
     ("protocol", "updates"),
     [
-        ("paper", [(3, "relu")]),  # the cross-entropy alone
+        ("text", [(3, "relu")]),  # the cross-entropy alone
+        ("paper", [(3, "relu")]),
         ("authors", [(3, "relu"), *[(3, "softplus")] * 3, (6, "softplus"), (3, "relu")]),  # C-11's six
     ],
 )
 def test_running_statistics_move_only_when_they_should(wrn, protocol, updates):
     images = torch.rand(3, 3, 8, 8, dtype=F64, generator=generator())
+    wrn.train()
     before, seen = copy.deepcopy(wrn), watch(wrn)
-    settings = art_settings(protocol, beta=BETA)
-    loss, attr, logits = art_step(wrn, images, y, settings=settings, eps=0.03, start=noisy(images, 0.03))
+    art, start = settings(protocol, eps=0.03, beta=BETA), noisy(images, 0.03)
+    loss, logits, parts, _ = art.losses(Batch(wrn, images, y, start=start))
     assert [(n, act) for training, n, act in seen if training] == updates
     counts = {b.item() for n, b in wrn.named_buffers() if n.endswith("tracked")}
     assert counts == {len(updates)} and wrn.training
     loss.backward()
     assert all(p.grad.isfinite().all() for p in wrn.parameters())
-    if protocol == "paper":  # and they are exactly those of one pass over the attacked batch
+    if protocol != "authors":  # and they are exactly those of one pass over the attacked batch
+        adv = art_attack(copy.deepcopy(before), images, y, settings=art, start=start)
+        after = copy.deepcopy(before)
+        same(after(adv), logits)
+        for a, b in zip(after.buffers(), wrn.buffers(), strict=True):
+            same(a, b)
+    if protocol == "text":  # L_attr sees the moved ones, i* those of before
         with torch.no_grad():
             negative = runner_up(copy.deepcopy(before).eval()(images), y)
-        adv = art_attack(
-            before,
-            images,
-            y,
-            settings=settings,
-            eps=0.03,
-            negative=negative,
-            start=noisy(images, 0.03),
-        )
-        same(before.train()(adv), logits)
-        for a, b in zip(before.buffers(), wrn.buffers(), strict=True):
+        same(parts["L_attr"], art_loss(after.eval(), adv, y, beta=BETA, negative=negative).mean())
+
+
+def test_cross_entropy_has_the_same_gradient_whatever_the_statistics_of_l_attr(wrn):
+    """Its own layers are in train mode: weight 0 leaves cross-entropy with batch statistics, from one start."""
+    images, found = torch.rand(3, 3, 8, 8, dtype=F64, generator=generator()), []
+    for statistics in models.STATISTICS:
+        net = copy.deepcopy(wrn).train()
+        losses = Art(steps=0, weight=0.0, statistics=statistics).losses(Batch(net, images, y, start=images))
+        found.append(torch.autograd.grad(losses.total, list(net.parameters())))
+    for gradients in found[1:]:
+        for a, b in zip(found[0], gradients, strict=True):
             same(a, b)
-        same(attr, art_loss(before.eval(), adv, y, beta=BETA, negative=negative).mean())
 
 
-@pytest.mark.parametrize(("train_mode", "updates"), [(False, 0), (True, 4)])
-def test_running_statistics_of_the_inner_pgd(wrn, train_mode, updates):
-    images = torch.rand(3, 3, 8, 8, dtype=F64, generator=generator())
-    objectives.pgd_attack(wrn, images, y, eps=0.03, start=images, steps=4, step_size=0.01, train_mode=train_mode)
-    assert {b.item() for n, b in wrn.named_buffers() if n.endswith("tracked")} == {updates}
-    objectives.natural_step(wrn, images, y)
-    assert {b.item() for n, b in wrn.named_buffers() if n.endswith("tracked")} == {updates + 1}
-
-
-@pytest.mark.parametrize("protocol", list(ART_SETTINGS))
-def test_the_same_generator_gives_the_same_step(wrn, protocol):
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_same_generator_gives_the_same_loss(wrn, protocol):
     images, results = torch.rand(3, 3, 8, 8, dtype=F64, generator=generator()), []
+    art = settings(protocol, eps=0.03)
     for seed in (1, 1, 2):
-        model, noise = copy.deepcopy(wrn), torch.Generator().manual_seed(seed)
-        results.append(
-            art_step(
-                model,
-                images,
-                y,
-                settings=art_settings(protocol),
-                eps=0.03,
-                start=attacks.Linf(0.03).random(images, generator=noise),
-            )[0].item()
-        )
+        start = art.start(images, generator=torch.Generator().manual_seed(seed))
+        results.append(art.losses(Batch(copy.deepcopy(wrn).train(), images, y, start=start)).total.item())
     assert results[0] == results[1] != results[2]
 
 
@@ -456,8 +410,8 @@ def test_the_same_generator_gives_the_same_step(wrn, protocol):
         (lambda n: art_loss(n, 255 * x, y), "divide by 255"),
         (lambda n: art_loss(n, x, y + 2), "classes 0 to 3"),
         (lambda n: art_loss(n, x, y.double()), "labels"),
-        (lambda n: art_loss(n, x, y, protocol="text"), "'text'"),
-        (lambda n: art_loss(n, x, y, beta=0.0), "beta is 0"),
+        (lambda n: art_loss(n, x, y, protocol="code"), "'code'.*paper, text, authors"),
+        (lambda n: art_loss(n, x, y, beta=0.0), "beta is 0.0; it must be a number above 0"),
         (lambda n: art_loss(nn.Sequential(nn.Flatten(), nn.Linear(108, 4)).double(), x, y), r"nn\.ReLU"),
     ],
 )
