@@ -1,5 +1,6 @@
 """artlib.attribution_attacks against a plain transcription, one image at a time, of the attack in facts §2."""
 
+import math
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from artlib import metrics
-from artlib.attacks import KEPT, L2, MISCLASSIFIED, NO_STEP, STATUS, Linf, Manipulated, ifia
+from artlib.attacks import KEPT, L2, MISCLASSIFIED, NO_GRADIENT, NO_STEP, STATUS, Linf, Manipulated, ifia
 from artlib.attributions import gradient, heatmap, input_x_gradient, integrated_gradients
 
 F64 = torch.float64
@@ -68,7 +69,7 @@ def plain(image, label, *, start=None, eps=EPS, steps=STEPS, on_topk=False, befo
         return max(range(3), key=lambda i: logit(z, i).item())
 
     if predicted(image) != label:
-        return MISCLASSIFIED, -1, image, 1.0
+        return MISCLASSIFIED, -1, image, math.nan
     clean = saliency(image, label)
     top = torch.zeros(64, dtype=F64)
     top[sorted(range(64), key=lambda i: -clean.flatten()[i].item())[:K]] = 1
@@ -95,8 +96,9 @@ def plain(image, label, *, start=None, eps=EPS, steps=STEPS, on_topk=False, befo
 def check(found, expected):
     assert found.status.tolist() == [e[0] for e in expected]
     assert found.kept_step.tolist() == [e[1] for e in expected]
-    torch.testing.assert_close(found.x_adv, torch.stack([e[2] for e in expected]), rtol=0, atol=1e-12)
-    torch.testing.assert_close(found.kendall, torch.tensor([e[3] for e in expected], dtype=F64), rtol=0, atol=1e-12)
+    exact = dict(rtol=0, atol=1e-12, equal_nan=True)
+    torch.testing.assert_close(found.x_adv, torch.stack([e[2] for e in expected]), **exact)
+    torch.testing.assert_close(found.kendall, torch.tensor([e[3] for e in expected], dtype=F64), **exact)
 
 
 # ---- the attack is the transcription
@@ -106,9 +108,9 @@ def check(found, expected):
     ("changes", "options"),
     [
         (dict(), dict()),
-        (dict(selection="kendall-on-topk"), dict(on_topk=True)),
+        (dict(criterion="kendall-on-topk"), dict(on_topk=True)),
         (dict(candidates="before"), dict(before_update=True)),
-        (dict(surrogate_attribution=partial(IG, hold_factor=True)), dict(hold=True)),
+        (dict(attacked=partial(IG, hold_factor=True)), dict(hold=True)),
         (dict(ball=Linf(0.05)), dict(eps=0.05)),
         (dict(steps=0), dict(steps=0)),
         (dict(steps=1, batch_size=3), dict(steps=1)),
@@ -123,7 +125,7 @@ def test_the_images_meet_every_status_and_the_switches_matter():
     base = attack()
     assert set(base.status.tolist()) == {KEPT, NO_STEP, MISCLASSIFIED} and base.status[3] == MISCLASSIFIED
     assert len(set(base.kept_step.tolist())) > 3
-    for changes in (dict(selection="kendall-on-topk"), dict(candidates="before"), dict(beta=1.0), dict(k=30)):
+    for changes in (dict(criterion="kendall-on-topk"), dict(candidates="before"), dict(beta=1.0), dict(k=30)):
         assert not torch.equal(attack(**changes).x_adv, base.x_adv)
 
 
@@ -134,7 +136,7 @@ def test_a_random_start_is_reproducible_and_a_candidate_before_the_first_update(
     rows = [i for i in range(8) if a.status[i] != MISCLASSIFIED]
     starts = Linf(EPS).random(x[rows], generator=torch.Generator().manual_seed(3))
     expected = [plain(x[i], y[i].item(), start=s, before_update=True) for i, s in zip(rows, starts, strict=True)]
-    expected.insert(3, (MISCLASSIFIED, -1, x[3], 1.0))
+    expected.insert(3, (MISCLASSIFIED, -1, x[3], math.nan))
     check(a, expected)
 
 
@@ -142,7 +144,7 @@ def test_images_in_one_batch_do_not_meet():
     together = attack()
     for size in (1, 3):
         for a, b in zip(together.__dict__.values(), attack(batch_size=size).__dict__.values(), strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-9, equal_nan=True)
 
 
 # ---- what every result obeys
@@ -160,12 +162,13 @@ def test_properties(ball, attribution):
     assert found.x_adv.min() >= 0 and found.x_adv.max() <= 1
     assert (prediction == y)[kept].all() and (found.kendall[kept] < 1).all() and (found.kept_step[kept] >= 1).all()
     assert torch.equal(found.x_adv[~kept], x[~kept]) and torch.equal(found.after[~kept], found.before[~kept])
-    assert (found.kendall[~kept] == 1).all() and (found.kept_step[~kept] == -1).all()
+    assert (found.kendall[found.status == NO_STEP] == 1).all() and (found.kept_step[~kept] == -1).all()
+    assert found.kendall[3].isnan()  # misclassified, not attacked
     same = dict(rtol=0, atol=1e-9)
     torch.testing.assert_close(found.before, heatmap(attribution(net, x, y)), **same)
     torch.testing.assert_close(found.after, heatmap(attribution(net, found.x_adv, y)), **same)
-    pairs = zip(found.before, found.after, strict=True)
-    torch.testing.assert_close(found.kendall, torch.tensor([tau(a, b) for a, b in pairs], dtype=F64), **same)
+    taus = torch.tensor([tau(a, b) for a, b in zip(found.before, found.after, strict=True)], dtype=F64)
+    torch.testing.assert_close(found.kendall[y == net(x).argmax(1)], taus[y == net(x).argmax(1)], **same)
 
 
 def test_the_attack_lowers_the_mass_on_the_top_pixels():
@@ -195,7 +198,7 @@ def test_a_constant_map_is_not_a_success():
         blind[0].weight.zero_()
     labels = blind(x).argmax(1)
     found = ifia(blind, x, labels, **SETTINGS)
-    assert (found.status == NO_STEP).all() and (found.kendall == 1).all() and (found.before == 0).all()
+    assert (found.status == NO_GRADIENT).all() and found.kendall.isnan().all() and (found.before == 0).all()
 
 
 def test_all_misclassified_and_progress():
@@ -208,7 +211,7 @@ def test_records_of_batches_concatenate():
     parts = [attack(x[:3], y[:3]), attack(x[3:], y[3:])]
     joined = Manipulated.concatenate(parts)
     torch.testing.assert_close(joined.x_adv, attack().x_adv, rtol=0, atol=1e-9)
-    assert joined.status.tolist() == attack().status.tolist() and len(STATUS) == 3
+    assert joined.status.tolist() == attack().status.tolist() and len(STATUS) == 4
 
 
 def test_the_surrogate_attacks_what_it_is_told_to():
@@ -216,12 +219,12 @@ def test_the_surrogate_attacks_what_it_is_told_to():
 
     def watched(name):
         def attribution(model, images, labels, *, create_graph=False):
-            calls.append((name, create_graph, any(isinstance(m, nn.ReLU) for m in model.modules())))
+            calls.append((name, create_graph, model[1](torch.zeros(1)).item() == 0))
             return gradient(model, images, labels, create_graph=create_graph)
 
         return attribution
 
-    attack(attribution=watched("relu"), surrogate_attribution=watched("soft"), steps=1, compile=False)
+    attack(attribution=watched("relu"), attacked=watched("soft"), steps=1, compile=False)
     assert calls == [("relu", False, True), ("soft", True, False), ("relu", False, True)]
 
 
@@ -231,7 +234,7 @@ def test_the_surrogate_attacks_what_it_is_told_to():
         (dict(k=65), "k is 65; a 8x8 map has 1 to 64"),
         (dict(k=0), "k is 0"),
         (dict(objective="mass"), "objective 'mass'.*topk"),
-        (dict(selection="spearman"), "selection 'spearman'.*kendall-on-topk"),
+        (dict(criterion="spearman"), "criterion 'spearman'.*kendall-on-topk"),
         (dict(candidates="all"), "candidates 'all'.*before"),
         (dict(ball=Linf(8)), "8/255"),
         (dict(steps=-1), "steps"),
