@@ -1,6 +1,7 @@
 """artlib.attribution_attacks against a plain transcription, one image at a time, of the attack in facts §2."""
 
 import math
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -10,8 +11,32 @@ import torch.nn.functional as F
 from torch import nn
 
 from artlib import metrics
-from artlib.attacks import KEPT, L2, MISCLASSIFIED, NO_GRADIENT, NO_STEP, STATUS, Linf, Manipulated, ifia
-from artlib.attributions import gradient, heatmap, input_x_gradient, integrated_gradients
+from artlib.attacks import (
+    KEPT,
+    L2,
+    MISCLASSIFIED,
+    NO_GRADIENT,
+    NO_STEP,
+    STATUS,
+    Adam,
+    Box,
+    Linf,
+    Manipulated,
+    Objective,
+    Sign,
+    TopK,
+    explanation,
+    ifia,
+)
+from artlib.attributions import (
+    Explainer,
+    gradient,
+    heatmap,
+    input_x_gradient,
+    integrated_gradients,
+    smoothgrad,
+)
+from artlib.models import smooth
 
 F64 = torch.float64
 BETA, STEPS, STEP, EPS, K, M = 8.0, 6, 0.04, 0.12, 12, 4
@@ -201,6 +226,169 @@ def test_a_constant_map_is_not_a_success():
     assert (found.status == NO_GRADIENT).all() and found.kendall.isnan().all() and (found.before == 0).all()
 
 
+class Piecewise(nn.Module):
+    """`net` for most images; a constant, or NaN, where the corner pixel is below a bound."""
+
+    def __init__(self, dead, bound=0.2):
+        super().__init__()
+        self.net, self.dead, self.bound = network(), dead, bound
+
+    def forward(self, z):
+        odd, logits = z[:, 0, 0, 0] < self.bound, self.net(z)
+        return logits.index_put((odd,), self.dead(z[odd], logits[odd]))
+
+
+DEAD = {
+    "constant": lambda z, logits: torch.tensor([0.0, 0.0, 1.0], dtype=F64).expand_as(logits),
+    "nan-gradient": lambda z, logits: logits.detach() + 0 * (z - z).sum((1, 2, 3)).sqrt()[:, None],
+    "saturated": lambda z, logits: logits.detach() + 0 * logits,
+}
+
+
+@pytest.mark.parametrize("dead", DEAD.values(), ids=DEAD)
+def test_a_gradient_that_vanishes_or_is_nan_is_no_robustness_and_aborts_nobody_else(dead):
+    model, z = Piecewise(dead).eval(), x.clone()
+    z[:, 0, 0, 0] = torch.tensor([0.0, 1.0] * 4, dtype=F64)  # 0.12 and paths to black stay on their side
+    labels = model(z).argmax(1).detach()
+    found = ifia(model, z, labels, **SETTINGS)
+    assert (found.status[::2] == NO_GRADIENT).all() and found.kendall[::2].isnan().all()
+    assert torch.equal(found.x_adv[::2], z[::2]) and (found.kept_step[::2] == -1).all()
+    alone = ifia(model.net, z[1::2], labels[1::2], **SETTINGS)
+    assert found.status[1::2].tolist() == alone.status.tolist() and (alone.status == KEPT).any()
+    torch.testing.assert_close(found.kendall[1::2], alone.kendall, rtol=0, atol=1e-9)
+
+
+def test_a_black_image_under_a_map_that_multiplies_by_it_has_no_gradient():
+    found = attack(torch.zeros_like(x[:1]), net(torch.zeros_like(x[:1])).argmax(1))
+    assert found.status.tolist() == [NO_GRADIENT] and found.kendall.isnan().all()
+
+
+def test_a_map_that_becomes_nan_on_the_way_is_not_kept_and_aborts_nobody():
+    calls = []
+
+    def sometimes(model, images, labels, *, create_graph=False):
+        calls.append(create_graph)
+        a = IG(model, images, labels, create_graph=create_graph)
+        if calls.count(False) > 1 and not create_graph:  # every map after the first
+            a = torch.cat([a[:1] * torch.nan, a[1:]])
+        return a
+
+    rows = [i for i in range(8) if attack().status[i] == KEPT]
+    found, expected = (attack(x[rows], y[rows], attribution=f, compile=False) for f in (sometimes, IG))
+    assert found.status[0] == NO_STEP and found.status[1:].tolist() == expected.status[1:].tolist()
+    torch.testing.assert_close(found.kendall[1:], expected.kendall[1:], rtol=0, atol=1e-12)
+
+
+def test_images_that_want_a_gradient_no_images_one_channel_and_images_that_are_not_square():
+    leaf = x.clone().requires_grad_()
+    for compile in (None, False):
+        found = attack(leaf, compile=compile)
+        assert not any(v.requires_grad for v in vars(found).values()) and torch.equal(found.x_adv, attack().x_adv)
+    empty = attack(x[:0], y[:0])
+    assert empty.x_adv.shape == (0, 3, 8, 8) and len(empty.kendall) == 0
+    odd = nn.Sequential(nn.Conv2d(1, 4, 3, dtype=F64), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4 * 7, 3, dtype=F64))
+    z = torch.rand(3, 1, 6, 9, dtype=F64, generator=torch.Generator().manual_seed(2))
+    found = ifia(odd, z, odd(z).argmax(1), **SETTINGS)
+    assert found.before.shape == (3, 6, 9) and (found.status == KEPT).any()
+
+
+def test_the_callers_images_survive_a_first_layer_that_works_in_place():
+    model = nn.Sequential(nn.ReLU(inplace=True), *network())
+    z, labels = x.clone(), model(x.clone()).argmax(1)
+    found, expected = (ifia(m, z, labels, **SETTINGS) for m in (model, network()))
+    assert torch.equal(z, x)
+    with torch.no_grad():
+        assert (model(found.x_adv.clone()).argmax(1) == labels).all()
+    assert torch.equal(found.before, expected.before)  # pixels are not negative: that ReLU is the identity
+
+
+def test_a_network_whose_relus_are_functions_is_refused_at_the_door():
+    class Functional(nn.Sequential):
+        def forward(self, z):
+            return F.relu(super().forward(z) + 5) - 5
+
+    with pytest.raises(ValueError, match="Functional calls relu"):
+        ifia(Functional(*network()), x, y, **SETTINGS)
+
+
+# ---- loop x geometry x objective x criterion
+
+
+@pytest.mark.parametrize("explainer", [IG, partial(IG, hold_factor=True), partial(smoothgrad, draws=M)], ids=str)
+@pytest.mark.parametrize("rows", [1, 8, 16])
+def test_the_gradient_in_parts_is_that_of_the_whole(explainer, rows):
+    whole = explanation._Attack(**PARTS | dict(attacked=Explainer(explainer), rows=10**6))
+    parts = replace(whole, rows=rows)
+    aim = metrics.topk_mask(heatmap(IG(net, x, y)), K)
+    with torch.no_grad():
+        a, b = (f.gradient(net, y, aim)(x) for f in (whole, parts))
+    assert len(parts.attacked.parts(8, rows)) == (2 if rows == 16 else M) and a.abs().max() > 1e-3
+    torch.testing.assert_close(b, a, rtol=1e-10, atol=1e-10)
+
+
+@dataclass(frozen=True)
+class Wanted(Objective):
+    """A map's first column, and the second logit."""
+
+    needs_logits = True
+
+    def aim(self, before):
+        return before[:, :, 0]
+
+    def __call__(self, maps, logits, y, aim):
+        return (maps[:, :, 0] * aim).sum(1) + logits[:, 1] ** 2
+
+
+PARTS = dict(explainer=Explainer(IG), objective=TopK(K), criterion=None, beta=BETA, threshold=None)
+PARTS |= dict(candidates="after", compile=False, batch_size=8)
+
+
+def test_an_objective_of_maps_and_logits():
+    whole = explanation._Attack(**PARTS | dict(attacked=Explainer(IG), objective=Wanted(), rows=10**6))
+    aim = Wanted().aim(heatmap(IG(net, x, y)))
+    leaf = x.clone().requires_grad_()
+    with smooth(net, BETA):
+        maps = heatmap(IG(net, leaf, y, create_graph=True))
+        (expected,) = torch.autograd.grad(((maps[:, :, 0] * aim).sum(1) + net(leaf)[:, 1] ** 2).sum(), leaf)
+    for rows in (10**6, 8):
+        found = replace(whole, rows=rows).gradient(net, y, aim)(x)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    found = attack(k=None, objective=Wanted(), criterion=lambda before, after, aim: -after[:, :, 0].sum(1))
+    kept = found.status == KEPT
+    assert kept.any() and (found.after[kept][:, :, 0].sum(1) > found.before[kept][:, :, 0].sum(1)).all()
+
+
+def test_the_criterion_decides_which_iterate_is_kept():
+    for name, measure in (("kendall", metrics.kendall), ("topk-intersection", partial(metrics.topk_intersection, k=K))):
+        best = {c: attack(criterion=c) for c in ("kendall", "kendall-on-topk", "topk-intersection")}
+        kept = torch.stack([f.status == KEPT for f in best.values()]).all(0)
+        values = {c: measure(f.before, f.after)[kept] for c, f in best.items()}
+        assert kept.sum() > 2 and all((values[name] <= v + 1e-12).all() for v in values.values())
+
+
+def test_beta_may_follow_a_schedule():
+    constant = attack(beta=lambda step: BETA)
+    assert torch.equal(constant.x_adv, attack().x_adv)
+    seen = []
+    attack(beta=lambda step: seen.append(step) or 1.0 + step, steps=3)
+    assert seen == [0, 1, 2]
+    assert not torch.equal(attack(beta=lambda step: 1.0 + 10 * step).x_adv, constant.x_adv)
+
+
+def test_steppers_and_the_box():
+    adam = attack(ball=Box(), stepper=Adam(), step_size=0.02)
+    assert (adam.status == KEPT).any() and adam.x_adv.min() >= 0 and adam.x_adv.max() <= 1
+    assert torch.equal(attack(stepper=Sign()).x_adv, attack().x_adv)
+
+
+def test_the_noise_of_an_attribution_is_common_to_before_and_after():
+    noisy = Explainer("smoothgrad", {"draws": 3, "sigma": 0.05, "seed": 4})
+    found = attack(explainer=noisy, attribution=None, batch_size=3)
+    torch.testing.assert_close(found.before, noisy(net, x, y), rtol=0, atol=1e-9)
+    torch.testing.assert_close(found.after, noisy(net, found.x_adv, y), rtol=0, atol=1e-9)
+    assert (found.status == KEPT).any()
+
+
 def test_all_misclassified_and_progress():
     seen = []
     found = attack(labels=(net(x).argmax(1) + 1) % 3, batch_size=3, progress=seen.append)
@@ -233,6 +421,11 @@ def test_the_surrogate_attacks_what_it_is_told_to():
     [
         (dict(k=65), "k is 65; a 8x8 map has 1 to 64"),
         (dict(k=0), "k is 0"),
+        (dict(k=2.5), "k is 2.5"),
+        (dict(k=None), "'topk' needs k"),
+        (dict(objective=TopK(3)), "leave k out"),
+        (dict(attribution="grad"), "'grad'"),
+        (dict(objective=Wanted(), k=None, criterion="kendall-on-topk"), "goes with objective 'topk'"),
         (dict(objective="mass"), "objective 'mass'.*topk"),
         (dict(criterion="spearman"), "criterion 'spearman'.*kendall-on-topk"),
         (dict(candidates="all"), "candidates 'all'.*before"),

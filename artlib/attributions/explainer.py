@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from artlib import attributions
+from artlib.attributions.gradient import check_target
 from artlib.attributions.heatmap import heatmap
 
 _GIVEN = ("model", "x", "y", "create_graph", "points", "noise")  # by whoever explains, not by settings
@@ -49,12 +50,15 @@ class Explainer:
         allowed = [name for name in parameters if name not in _GIVEN]
         for name, value in self.options:
             if name not in allowed and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-                raise ValueError(f"{self.function.__name__} has no option {name!r}; it has {', '.join(allowed)}")
+                raise ValueError(f"{_name(self.function)} has no option {name!r}; it has {', '.join(allowed)}")
             if not _plain(value):
                 raise ValueError(
                     f"option {name} is a {type(value).__name__}; options are numbers, names and tuples, which can be "
                     "compared: write a function (model, x, y, *, create_graph) that knows it"
                 )
+        target = dict(self.options).get("target", "logit")
+        if "target" in allowed and self.function in attributions.ATTRIBUTIONS.values():
+            check_target(target)
         if hasattr(self.function, "count"):
             self.function.count(**dict(self.options))
 

@@ -17,13 +17,18 @@ def score(logits: Tensor, y: Tensor, *, target: str = "logit") -> Tensor:
     "loss": cross-entropy (facts C-19); "margin": max over i != y of f(x)_i, minus f(x)_y, above 0 where misclassified
     (Carlini and Wagner 2017). Raises ValueError for another name.
     """
+    check_target(target)
     if target == "logit":
         return logits.gather(1, y[:, None])[:, 0]
     if target == "loss":
         return F.cross_entropy(logits, y, reduction="none")
-    if target == "margin":
-        return logits.scatter(1, y[:, None], -torch.inf).amax(1) - score(logits, y)
-    raise ValueError(f"unknown target {target!r}; choose one of {', '.join(map(repr, TARGETS))}")
+    return logits.scatter(1, y[:, None], -torch.inf).amax(1) - score(logits, y)
+
+
+def check_target(target: str) -> None:
+    """Raise ValueError for a name that `score` does not know."""
+    if target not in TARGETS:
+        raise ValueError(f"unknown target {target!r}; choose one of {', '.join(map(repr, TARGETS))}")
 
 
 def input_gradient(
