@@ -8,7 +8,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from artlib import attributions, models
-from artlib.attributions import RULES, gradient, heatmap, input_x_gradient, integrated_gradients, quadrature
+from artlib.attributions import (
+    ATTRIBUTIONS,
+    RULES,
+    Explainer,
+    gradient,
+    heatmap,
+    input_x_gradient,
+    integrated_gradients,
+    quadrature,
+    smoothgrad,
+)
 
 F64 = torch.float64
 CAPTUM = {
@@ -46,7 +56,7 @@ def linear(seed=0):
 
 
 x, y = images(), torch.tensor([2, 0, 3])
-ALL = [gradient, input_x_gradient, partial(integrated_gradients, steps=3)]
+ALL = [gradient, input_x_gradient, partial(integrated_gradients, steps=3), partial(smoothgrad, draws=3)]
 
 
 def same(a, b, tol=1e-10):
@@ -221,6 +231,144 @@ def test_loss_target_explains_the_cross_entropy(model):
     same(integrated_gradients(model, x, y, steps=1, target="loss"), x * g)
 
 
+@pytest.mark.parametrize("attribution", ALL)
+def test_explaining_is_done_in_eval_mode_and_the_mode_is_put_back(attribution):
+    net = models.build("wrn-10-1", 4, size=8, dropout=0.3, dtype=F64)
+    expected = attribution(net, x, y)
+    net.train(), net[-1].eval(), net[-1].bias.requires_grad_(False)
+    modes, state = [m.training for m in net.modules()], {k: v.clone() for k, v in net.state_dict().items()}
+    same(attribution(net, x, y), expected)
+    found = attribution(net, x, y, create_graph=True)
+    same(found.detach(), expected)
+    assert [m.training for m in net.modules()] == modes
+    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+    assert [n for n, p in net.named_parameters() if not p.requires_grad] == [f"{len(net) - 1}.bias"]
+    (g,) = torch.autograd.grad(found.square().sum(), net[1].weight)
+    assert g.abs().max() > 0
+    with pytest.raises(ValueError, match="labels"):
+        attribution(net, x, y[:1])
+    assert [m.training for m in net.modules()] == modes
+
+
+@pytest.mark.parametrize("attribution", ALL)
+@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (2, 1, 6, 9), (1, 3, 7, 4)])
+def test_no_images_one_channel_and_images_that_are_not_square(attribution, shape):
+    net = nn.Sequential(nn.Conv2d(shape[1], 4, 3, dtype=F64), nn.ReLU(), models.layers.MeanPool())
+    z = torch.rand(shape, dtype=F64, generator=torch.Generator().manual_seed(1))
+    found = attribution(net, z, y[: len(z)])
+    assert found.shape == z.shape and heatmap(found).shape == (shape[0], *shape[2:])
+
+
+@pytest.mark.parametrize("attribution", [partial(integrated_gradients, steps=7), partial(smoothgrad, draws=7)])
+def test_parts_add_up_to_the_whole(model, attribution):
+    parts = [attribution(model, x, y, points=p) for p in ((0, 3), (3, 6), (6, 7))]
+    same(sum(parts), attribution(model, x, y))
+    assert min(p.abs().max() for p in parts) > 0
+
+
+# ---- smoothgrad
+
+
+def test_smoothgrad_by_hand_and_one_noise_for_every_image_of_every_batch(model):
+    noise = torch.randn(4, 3, 8, 8, dtype=F64, generator=torch.Generator().manual_seed(5))
+    by_hand = sum(attributions.input_gradient(model, x + 0.02 * n, y) for n in noise) / 4
+    options = dict(draws=4, sigma=0.02, seed=5)
+    same(smoothgrad(model, x, y, **options), by_hand)
+    same(smoothgrad(model, x, y, noise=noise, **options), by_hand)
+    same(torch.cat([smoothgrad(model, x[i : i + 1], y[i : i + 1], rows=3, **options) for i in range(3)]), by_hand)
+    assert not torch.equal(smoothgrad(model, x, y, draws=4, sigma=0.02, seed=6), by_hand)
+
+
+def test_smoothgrad_of_a_quadratic_is_its_gradient_at_the_mean_copy():
+    class Quadratic(nn.Module):
+        def forward(self, z):
+            return torch.stack([z.square().sum((1, 2, 3)), z.sum((1, 2, 3))], 1)
+
+    noise = torch.randn(6, 3, 8, 8, dtype=F64, generator=torch.Generator().manual_seed(0))
+    same(smoothgrad(Quadratic(), x, 0 * y, draws=6, sigma=0.1), 2 * x + 0.2 * noise.mean(0))
+
+
+# ---- explainers
+
+
+def double_gradient(model, x, y, *, create_graph=False):
+    return 2 * gradient(model, x, y, create_graph=create_graph)
+
+
+def signed(attribution):
+    return attribution.sum(1)
+
+
+def test_an_explainer_is_its_attribution_reduced(model):
+    ig = dict(steps=3, rule="midpoint")
+    expected = heatmap(integrated_gradients(model, x, y, **ig))
+    assert torch.equal(Explainer("integrated_gradients", ig)(model, x, y), expected)
+    assert torch.equal(Explainer(partial(integrated_gradients, **ig))(model, x, y), expected)
+    same(Explainer(double_gradient, reduce=signed)(model, x, y), 2 * gradient(model, x, y).sum(1))
+    assert set(ATTRIBUTIONS) == {"gradient", "input_x_gradient", "integrated_gradients", "smoothgrad"}
+    for name in ATTRIBUTIONS:
+        assert Explainer(name)(model, x, y).shape == (3, 8, 8)
+
+
+def test_explainers_compare_and_hash_by_value_and_print_alike_everywhere():
+    ig = Explainer("integrated_gradients", {"steps": 3, "rule": "left"})
+    for equal in (
+        Explainer(integrated_gradients, {"rule": "left", "steps": 3}),
+        Explainer(partial(integrated_gradients, steps=3), {"rule": "left"}),
+        Explainer(partial(partial(integrated_gradients, steps=8, rule="left"), steps=3)),
+        Explainer("integrated_gradients", ig.options),
+    ):
+        assert equal == ig and hash(equal) == hash(ig) and repr(equal) == repr(ig)
+    assert repr(ig) == "Explainer('integrated_gradients', rule='left', steps=3)"
+    assert repr(Explainer("gradient", upsample=True)) == "Explainer('gradient', upsample=True)"
+    here = __name__
+    assert repr(Explainer(double_gradient, reduce=signed)) == f"Explainer({here}.double_gradient, reduce={here}.signed)"
+    assert ig != Explainer("integrated_gradients", {"steps": 3}) and ig != Explainer("gradient")
+    assert "0x" not in repr(Explainer(partial(integrated_gradients, baseline=torch.zeros(3, 1, 1))))
+
+
+def test_small_maps_are_interpolated_to_the_size_of_the_image(model):
+    def small(model, x, y, *, create_graph=False):
+        return F.avg_pool2d(gradient(model, x, y, create_graph=create_graph), 4)
+
+    coarse = heatmap(F.avg_pool2d(gradient(model, x, y), 4))
+    assert torch.equal(Explainer(small)(model, x, y), coarse)
+    found = Explainer(small, upsample=True)(model, x, y)
+    same(found, F.interpolate(coarse[None], size=(8, 8), mode="bilinear")[0])
+
+
+def test_an_explainers_noise_is_that_of_its_settings_and_its_parts_cover_its_points(model):
+    noisy = Explainer("smoothgrad", {"draws": 5, "seed": 3})
+    noise = noisy.noise(x)
+    assert noise.shape == (5, 3, 8, 8) and torch.equal(noise, noisy.noise(x[:1]))
+    assert torch.equal(noisy(model, x, y, noise=noise), noisy(model, x, y))
+    assert not torch.equal(noisy(model, x, y, noise=0 * noise), noisy(model, x, y))
+    assert Explainer("gradient").noise(x) is None and Explainer("gradient").parts(10, 1) == [None]
+    ig = Explainer("integrated_gradients", {"steps": 7, "rule": "trapezoid"})
+    assert ig.parts(4, 32) == [None] and ig.parts(4, 12) == [(0, 3), (3, 6), (6, 8)]
+    assert ig.parts(5, 1) == [(i, i + 1) for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Explainer("grad"), "'grad'; choose one of gradient, input_x_gradient, integrated_gradients, smooth"),
+        (lambda: Explainer("gradient", {"steps": 3}), "gradient has no option 'steps'; it has target"),
+        (lambda: Explainer("gradient", {"create_graph": True}), "no option 'create_graph'"),
+        (lambda: Explainer("integrated_gradients", {"rule": "simpson"}), "'simpson'"),
+        (lambda: Explainer("integrated_gradients", {"steps": 0}), "steps is 0"),
+        (lambda: Explainer("integrated_gradients", {"target": "probability"}), "'probability'"),
+        (lambda: Explainer("integrated_gradients", {"baseline": torch.zeros(1)}), "baseline is a Tensor"),
+        (lambda: Explainer("smoothgrad", {"draws": 0}), "draws is 0"),
+        (lambda: Explainer("smoothgrad", {"sigma": -1.0}), "sigma -1.0"),
+        (lambda: Explainer(3), "unknown attribution 3"),
+    ],
+)
+def test_an_explainer_checks_itself_when_it_is_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 # ---- heat maps
 
 
@@ -259,6 +407,8 @@ def test_a_zero_map_stays_zero_with_a_finite_gradient(dtype):
         (lambda m: integrated_gradients(m, x, y.double()), "labels"),
         (lambda m: integrated_gradients(m, x, y, steps=0), "steps is 0"),
         (lambda m: integrated_gradients(m, x, y, rule="simpson"), "'simpson'.*gauss-legendre"),
+        (lambda m: smoothgrad(m, x, y, draws=0), "draws is 0"),
+        (lambda m: smoothgrad(m, x, y, draws=2, noise=torch.zeros(3, 3, 8, 8)), r"noise is \(3, 3, 8, 8\); 2 draws"),
     ],
 )
 def test_bad_input_gets_one_clear_error(model, call, message):

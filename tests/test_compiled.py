@@ -1,6 +1,7 @@
 """artlib.compiled: the same numbers as the eager code, never from another network's graph, and a way out without it."""
 
 import copy
+import weakref
 from functools import partial
 
 import pytest
@@ -31,8 +32,8 @@ def network(dtype=F64, dropout=0.0):
 
 @pytest.fixture(autouse=True)
 def nothing_given_up(monkeypatch):
-    monkeypatch.setattr(compiled, "_broken", set())
-    yield
+    monkeypatch.setattr(compiled, "_broken", weakref.WeakKeyDictionary())
+    monkeypatch.setattr(compiled, "_said", set())
 
 
 def step(net, images, labels, *, kind, compile):
@@ -72,8 +73,7 @@ def test_a_step_is_the_eager_one_after_an_update_and_in_other_modes_too(kind, ca
     assert not compiled._broken and capsys.readouterr().out == ""
 
 
-def test_no_graph_of_another_network_sharpness_or_precision(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)  # the recorded graph, operation by operation
+def test_no_graph_of_another_network_sharpness_or_precision(operation_by_operation):
     net, images = network(torch.float32).eval(), x.float()
     negative = runner_up(net(images), y)
 
@@ -132,6 +132,112 @@ def test_dropout_is_never_compiled():
     net = network(dropout=0.5).train()
     compiled.call(double, net, x, compile=True)
     assert net not in compiled._graphs
+
+
+@pytest.fixture
+def operation_by_operation(monkeypatch):
+    """The recorded graph without a compiler: it goes stale just the same, in no time."""
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+
+
+class Scaled(nn.Module):
+    """Attributes that no `extra_repr` shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4).double()
+        self.scale, self.options, self.f = 1.0, {"shift": [0.0]}, lambda v: v
+        self.tuned = Tuned(1.0)
+
+    def forward(self, x):
+        return self.tuned(self.f(self.scale * self.linear(x.mean((2,))[..., :4].sum(1)) + self.options["shift"][0]))
+
+
+class Tuned:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, v):
+        return self.by * v
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net, "scale", 3.0),
+        lambda net: setattr(net.tuned, "by", 3.0),
+        lambda net: net.options.update(shift=[3.0]),
+        lambda net: net.options["shift"].append(net.options["shift"].pop() + 3.0),
+        lambda net: setattr(net, "f", lambda v: 3.0 * v),
+        lambda net: setattr(net, "f", partial(torch.mul, other=3.0)),
+        lambda net: setattr(net, "f", Tuned(3.0).__call__),
+        lambda net: net.linear.__dict__.update(forward=lambda v: v.sin()),
+    ],
+)
+def test_no_stale_graph_after_an_attribute_changed(change, operation_by_operation):
+    net = Scaled().eval()
+    first = compiled.call(double, net, x, compile=True)
+    same([first], [double(net, x)], 1e-12)
+    change(net)
+    assert not torch.equal(double(net, x), first)
+    same([compiled.call(double, net, x, compile=True)], [double(net, x)], 1e-12)
+    assert len(compiled._graphs[net]) == 2 and not compiled._broken
+
+
+def tuned(model, x, *, by):
+    return by(model(x).detach())
+
+
+def test_no_stale_graph_after_a_field_of_a_callable_changed(operation_by_operation):
+    net, by, factor = network().eval(), Tuned(1.0), 1.0
+
+    def closure(v):
+        return factor * v
+
+    for f in (by, partial(Tuned.__call__, by), closure):
+        by.by = factor = 1.0
+        first = compiled.call(tuned, net, x, by=f, compile=True)
+        by.by = factor = 3.0
+        same([compiled.call(tuned, net, x, by=f, compile=True)], [3 * first], 1e-12)
+    assert not compiled._broken and len(compiled._graphs[net]) == 6
+
+
+@pytest.mark.parametrize("hidden", [torch.ones(1), [nn.Linear(1, 1)], object(), torch.Generator()], ids=str)
+def test_what_cannot_be_compared_is_not_compiled(hidden, operation_by_operation, capsys):
+    net = network().eval()
+    net[3].hidden = hidden
+    for _ in range(2):
+        same([compiled.call(double, net, x, compile=True)], [double(net, x)], 0)
+    assert net not in compiled._graphs and capsys.readouterr().out.count("not compiled") == 1
+    del net[3].hidden
+    compiled.call(double, net, x, compile=True)
+    assert len(compiled._graphs[net]) == 1
+
+
+def test_a_hook_is_called_every_time(operation_by_operation):
+    net, seen = network().eval(), []
+    net[3].register_forward_hook(lambda *_: seen.append(1))
+    for _ in range(2):
+        compiled.call(double, net, x, compile=True)
+    assert len(seen) == 2
+
+
+def fragile(model, x, *, beta):
+    if beta <= 0:
+        raise ValueError(f"beta is {beta}")
+    return beta * model(x).detach()
+
+
+def test_an_error_disables_nothing_and_a_function_that_cannot_be_traced_only_with_its_model(operation_by_operation):
+    net, other = network().eval(), network().eval()
+    with pytest.raises(ValueError, match="beta is 0"):
+        compiled.call(fragile, net, x, beta=0, compile=True)
+    compiled.call(fragile, net, x, beta=2, compile=True)
+    assert not compiled._broken and len(compiled._graphs[net]) == 1
+    net[3].forward = lambda v: v if v.mean() > 0 else -v  # a decision by value
+    compiled.call(fragile, net, x, beta=2, compile=True)
+    compiled.call(fragile, other, x, beta=2, compile=True)
+    assert set(compiled._broken) == {net} and len(compiled._graphs[other]) == 1
 
 
 def test_an_error_of_the_users_own_is_not_swallowed():

@@ -227,7 +227,7 @@ def test_smooth_replaces_nested_shared_in_place_and_leaky_activations_and_restor
     model, x = Twice(), images()
     relu, leaky, before = model.act, model.inner[1], model(x)
     with smooth(model, 5.0) as inside:
-        assert inside is model and not any(isinstance(m, nn.ReLU | nn.LeakyReLU) for m in model.modules())
+        assert inside is model and relu(torch.zeros(1)) > 0 and leaky(torch.zeros(1)) > 0
         found = model(x)
         conv = model.inner[0][0]
     hidden = conv(F.softplus(model.conv(x), 5.0, 1e9) - 0.2)
@@ -239,15 +239,147 @@ def test_smooth_replaces_nested_shared_in_place_and_leaky_activations_and_restor
 
 def test_smooth_restores_after_an_exception():
     model = Twice()
-    children = list(model.modules())
+    children, variables = list(model.modules()), [dict(vars(m)) for m in model.modules()]
     with pytest.raises(KeyError), smooth(model, 50.0):
         raise KeyError
-    assert list(model.modules()) == children
+    assert list(model.modules()) == children and [dict(vars(m)) for m in model.modules()] == variables
 
 
-def test_smooth_raises_when_there_is_nothing_to_replace():
-    with pytest.raises(ValueError, match=r"nn\.ReLU"), smooth(nn.Sequential(nn.Linear(2, 2), nn.Tanh()), 50.0):
-        pass
+SMOOTH = [nn.GELU(), nn.SiLU(), nn.ELU(), nn.Softplus(), nn.Tanh(), nn.Sigmoid(), nn.Mish(), Softplus(3.0)]
+
+
+@pytest.mark.parametrize("activation", SMOOTH, ids=str)
+def test_a_smooth_network_is_its_own_surrogate(activation):
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 1, dtype=F64), activation, nn.Flatten()), images()
+    before = net(x)
+    models.check_smooth(net, x)
+    with smooth(net, 5.0):
+        assert torch.equal(net(x), before)
+
+
+class Functional(nn.Module):
+    """Three ReLU modules and one kink that is called as a function."""
+
+    def __init__(self, kink):
+        super().__init__()
+        self.body = nn.Sequential(*[nn.Conv2d(3, 3, 1, dtype=F64), nn.ReLU()] * 2, nn.MaxPool2d(2))
+        self.kink = kink
+
+    def forward(self, x):
+        return self.kink(self.body(x) - 0.1).flatten(1)
+
+
+KINKS = {
+    "relu": F.relu,
+    "method": lambda v: v.relu_(),
+    "relu6": F.relu6,
+    "leaky_relu": lambda v: F.leaky_relu(v, 0.1),
+    "prelu": lambda v: F.prelu(v, torch.tensor([0.1], dtype=F64)),
+    "clamp": lambda v: v.clamp(min=0),
+    "clamp_min": lambda v: v.clamp_min(0.0),
+    "clamp6": lambda v: torch.clamp(v, 0, 6),
+    "maximum": lambda v: torch.maximum(v, torch.zeros_like(v)),
+    "zeros": lambda v: torch.maximum(torch.zeros((), dtype=F64), v),
+    "hardtanh": F.hardtanh,
+    "threshold": lambda v: F.threshold(v, 0.0, 0.0),
+    "abs": torch.abs,
+    "module": nn.Hardtanh(),
+}
+
+
+@pytest.mark.parametrize("kink", KINKS.values(), ids=KINKS)
+def test_a_kink_that_is_called_as_a_function_is_refused(kink):
+    net, x = Functional(kink), images()
+    with pytest.raises(ValueError, match="Functional calls .*nn.ReLU"):
+        models.check_smooth(net, x)
+    with pytest.raises(ValueError, match="Functional calls .*nn.ReLU"), smooth(net, 5.0):  # and without being asked
+        net(x)
+    assert isinstance(net(x), torch.Tensor) and net.training
+
+
+def test_what_only_looks_like_a_kink_passes():
+    class Careful(nn.Sequential):
+        def forward(self, x):
+            x = x.clamp(0, 1)  # an image kept in its range
+            return super().forward(x / x.std((1, 2, 3), keepdim=True).clamp_min(1e-6)).clamp(min=-50, max=50)
+
+    models.check_smooth(Careful(nn.Conv2d(3, 4, 1, dtype=F64), nn.ReLU(), nn.Flatten()), images())
+
+
+def test_the_look_is_one_pass_a_network_and_another_after_a_change():
+    net, x, passes = nn.Sequential(nn.Conv2d(3, 4, 1, dtype=F64), nn.ReLU()), images(), []
+    net[0].register_forward_hook(lambda *_: passes.append(1))
+    for _ in range(3):
+        models.check_smooth(net, x)
+        with smooth(net, 5.0):
+            net(x)
+    assert len(passes) == 1 + 3
+    net[1] = nn.Hardtanh()
+    with pytest.raises(ValueError, match="hardtanh"):
+        models.check_smooth(net, x)
+
+
+def test_torchvisions_densenet_and_vgg():
+    net, x = torchvision.models.densenet121(weights=None).double().eval(), images(1, 3, 32)
+    with pytest.raises(ValueError, match=r"DenseNet calls relu_ \(1 times\) beside the 120"):
+        models.check_smooth(net, x)
+    models.check_smooth(torchvision.models.vgg11(weights=None, num_classes=4).double().eval(), x)
+
+
+def test_relu6_and_prelu_have_surrogates_that_tend_to_them():
+    x = torch.linspace(-2, 9, 45, dtype=F64).reshape(1, 3, 15, 1)
+    slopes = torch.tensor([0.1, -0.3, 0.7], dtype=F64)
+    prelu = nn.PReLU(3, dtype=F64)
+    prelu.weight.data = slopes
+    by_hand = {
+        nn.ReLU6(): F.softplus(x, 4.0, 1e9) - F.softplus(x - 6, 4.0, 1e9),
+        prelu: slopes.reshape(3, 1, 1) * x + (1 - slopes.reshape(3, 1, 1)) * F.softplus(x, 4.0, 1e9),
+    }
+    for module, expected in by_hand.items():
+        net = nn.Sequential(module)
+        with smooth(net, 4.0):
+            same([net(x)], [expected])
+        with smooth(net, 1e5):
+            torch.testing.assert_close(net(x), module(x), rtol=0, atol=1e-4)
+    with smooth(net, 4.0):  # the weight learns through its surrogate
+        (g,) = torch.autograd.grad(net(x).sum(), prelu.weight)
+    same([g], [(x - F.softplus(x, 4.0, 1e9)).sum((0, 2, 3))])
+
+
+def test_smooth_fires_the_hooks_of_the_relus():
+    net, x, seen = nn.Sequential(nn.Conv2d(3, 4, 1, dtype=F64), nn.ReLU()), images(), []
+    net[1].register_forward_hook(lambda module, inputs, output: seen.append((module, output)))
+    net[1].register_full_backward_hook(lambda module, *_: seen.append((module, None)))
+    models.check_smooth(net, x)
+    seen.clear()
+    with smooth(net, 5.0):
+        out = net(x.requires_grad_())
+        out.sum().backward()
+    assert [m for m, _ in seen] == [net[1]] * 2 and torch.equal(seen[0][1], out)
+    same([out], [F.softplus(net[0](x), 5.0, 1e9)])
+
+
+class Alias(nn.Module):
+    """o = relu_(v); v + o is 2 relu(v), because the ReLU works in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 3, 1, dtype=F64), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        v = self.conv(x)
+        return v + self.act(v)
+
+
+def test_an_in_place_relu_whose_input_is_used_again_keeps_its_meaning():
+    net, x = Alias(), images()
+    with smooth(net, 1e5):
+        torch.testing.assert_close(net(x), 2 * F.relu(net.conv(x)), rtol=0, atol=1e-4)
+    with smooth(net, 3.0):
+        leaf = x.clone().requires_grad_()
+        found = derivatives(lambda z: net(z), leaf, list(net.parameters()))
+    expected = derivatives(lambda z: 2 * F.softplus(net.conv(z), 3.0, 1e9), leaf, list(net.parameters()))
+    same(found, expected)
 
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, math.nan])
@@ -334,6 +466,48 @@ FOUR = Four()
 def test_check_batch_names_what_is_wrong(x, y, message):
     with pytest.raises(ValueError, match=message):
         check_batch(x, y, FOUR)
+
+
+class Returns(nn.Module):
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x):
+        return self.f(x)
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (lambda x: (x.flatten(1), None), "Returns returns a tuple .*logits alone"),
+        (lambda x: {"out": x}, "Returns returns a dict"),
+        (lambda x: x, r"shape \(1, 3, 8, 8\) for one image"),
+        (lambda x: x.sum((1, 2, 3))[:, None], "single logit"),
+        (lambda x: x.flatten(1).softmax(1), "softmax"),
+        (lambda x: x.flatten(1).softmax(1) - 0.01, None),
+    ],
+)
+def test_outputs_that_are_not_logits_get_a_sentence(f, message):
+    x, y = images(), torch.zeros(2, dtype=torch.int64)
+    if message is None:
+        return check_batch(x, y, Returns(f))
+    with pytest.raises(ValueError, match=message):
+        check_batch(x, y, Returns(f))
+
+
+def test_normalised_images_are_told_of_wrap():
+    with pytest.raises(ValueError, match=r"models\.wrap\(net, mean, std\)"):
+        check_batch((images() - 0.5) / 0.25, torch.zeros(2, dtype=torch.int64))
+
+
+def test_a_first_layer_that_works_in_place_does_not_reach_the_callers_images():
+    net, x, y = nn.Sequential(nn.Threshold(0.5, 0.0, inplace=True), nn.Flatten()), images(), torch.zeros(2).long()
+    before = x.clone()
+    check_batch(x, y, net)
+    attributions.gradient(net, x, y)
+    attributions.integrated_gradients(net, x, y, steps=2)
+    assert torch.equal(x, before)
 
 
 def test_check_batch_accepts_the_whole_range():

@@ -1,19 +1,43 @@
-"""Attacks on the prediction and on the explanation of an image."""
+"""Attacks on the prediction and on the explanation of an image: a loop, a ball, what is raised and what is kept."""
 
-from artlib.attacks.ascend import ascend, check_attack, gradient_of
-from artlib.attacks.balls import L2, Ball, Linf
-from artlib.attacks.explanation import KEPT, MISCLASSIFIED, NO_STEP, STATUS, Manipulated, ifia
-from artlib.attacks.pgd import pgd
+from artlib.attacks.ascend import Watched, ascend, check_attack, gradient_of
+from artlib.attacks.balls import L2, Ball, Box, Linf
+from artlib.attacks.criteria import CRITERIA
+from artlib.attacks.explanation import (
+    KEPT,
+    MISCLASSIFIED,
+    NO_GRADIENT,
+    NO_STEP,
+    STATUS,
+    Manipulated,
+    ifia,
+)
+from artlib.attacks.objectives import OBJECTIVES, Objective, TopK
+from artlib.attacks.pgd import LOSSES, Attacked, pgd
+from artlib.attacks.steppers import Adam, L2Step, Sign, Stepper
 
 __all__ = [
+    "CRITERIA",
     "KEPT",
     "L2",
+    "LOSSES",
     "MISCLASSIFIED",
+    "NO_GRADIENT",
     "NO_STEP",
+    "OBJECTIVES",
     "STATUS",
+    "Adam",
+    "Attacked",
     "Ball",
+    "Box",
+    "L2Step",
     "Linf",
     "Manipulated",
+    "Objective",
+    "Sign",
+    "Stepper",
+    "TopK",
+    "Watched",
     "ascend",
     "check_attack",
     "gradient_of",

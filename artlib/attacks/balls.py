@@ -1,4 +1,4 @@
-"""How far an attack may go: the l_inf ball, the l2 ball."""
+"""How far an attack may go: the l_inf ball, the l2 ball, the pixel range alone."""
 
 from dataclasses import dataclass
 
@@ -54,4 +54,21 @@ class L2:
         return (x + delta * (self.eps / _norm(delta)).clamp_max(1)).clamp(0, 1)
 
 
-Ball = Linf | L2
+@dataclass(frozen=True)
+class Box:
+    """Pixels stay in [0, 1], and nothing else binds them (Dombrowski et al. 2019)."""
+
+    def random(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Uniformly drawn pixels."""
+        return send(torch.rand(x.shape, generator=generator, dtype=x.dtype), x.device)
+
+    def direction(self, g: Tensor) -> Tensor:
+        """sign(g), as in the l_inf ball that a box is."""
+        return g.sign()
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The nearest point of the pixel range."""
+        return x_adv.clamp(0, 1)
+
+
+Ball = Linf | L2 | Box

@@ -1,16 +1,35 @@
-"""Attributions: (model, x, y) -> one signed importance per input value, shape of x, differentiable on request."""
+"""Attributions: (model, x, y) -> one signed importance per input value, shape of x, differentiable on request.
 
-from artlib.attributions.gradient import gradient, input_gradient, input_x_gradient, score
+A new one is a file and a line in `ATTRIBUTIONS`. One that is a sum over points or draws says how many (`.count`) and
+takes `points`, one that draws takes `noise` and says how it is drawn (`.noise`): see `smoothgrad`.
+"""
+
+from artlib.attributions.gradient import TARGETS, gradient, input_gradient, input_x_gradient, score
 from artlib.attributions.heatmap import heatmap
-from artlib.attributions.integrated_gradients import RULES, integrated_gradients, quadrature
+from artlib.attributions.integrated_gradients import RULES, integrate, integrated_gradients, quadrature
+from artlib.attributions.smoothgrad import smoothgrad
+
+ATTRIBUTIONS = {
+    "gradient": gradient,
+    "input_x_gradient": input_x_gradient,
+    "integrated_gradients": integrated_gradients,
+    "smoothgrad": smoothgrad,
+}
+
+from artlib.attributions.explainer import Explainer  # noqa: E402  it looks names up in the list
 
 __all__ = [
+    "ATTRIBUTIONS",
     "RULES",
+    "TARGETS",
+    "Explainer",
     "gradient",
     "heatmap",
     "input_gradient",
     "input_x_gradient",
+    "integrate",
     "integrated_gradients",
     "quadrature",
     "score",
+    "smoothgrad",
 ]

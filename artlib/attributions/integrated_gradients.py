@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from artlib.attributions.gradient import input_gradient
-from artlib.models import check_batch
+from artlib.models import check_batch, mode
 
 RULES = ("right", "left", "midpoint", "trapezoid", "gauss-legendre")
 
@@ -41,29 +41,47 @@ def integrated_gradients(
     target: str = "logit",
     rows: int = 512,
     hold_factor: bool = False,
+    points: tuple[int, int] | None = None,
     create_graph: bool = False,
 ) -> Tensor:
     """Integrated gradients (Sundararajan et al. 2017; ART, Eq. 9): (x - x0) * integral over t of df(x0 + t (x - x0))_y.
 
-    The integral is the sum of `quadrature(steps, rule)`. `rows` bounds how many points pass through the model at once
-    (memory; with `create_graph` the graph of all of them is kept). `baseline` x0 is a number or a tensor that
-    broadcasts to x, in pixel units. `hold_factor` treats the factor x - x0 as a constant when the result is
-    differentiated, as Chen et al. do (facts R7). Returns the shape of x; sums to f(x)_y - f(x0)_y (completeness) up to
-    the rule's error. Raises ValueError as `gradient` and `quadrature` do.
+    The integral is the sum of `quadrature(steps, rule)`; `points` (first, last) takes those alone, so that a sum may be
+    made part by part. `rows` bounds how many points pass through the model at once (memory; with `create_graph` the
+    graph of all of them is kept). `baseline` x0 is a number or a tensor that broadcasts to x, in pixel units.
+    `hold_factor` treats the factor x - x0 as a constant when the result is differentiated, as Chen et al. do (facts
+    R7). Returns the shape of x; sums to f(x)_y - f(x0)_y (completeness) up to the rule's error. The model is in eval
+    mode meanwhile. Raises ValueError as `gradient` and `quadrature` do.
     """
     check_batch(x, y, model)
+    options = dict(steps=steps, rule=rule, baseline=baseline, target=target, rows=rows, hold_factor=hold_factor)
+    with mode(model, False):
+        return integrate(model, x, y, points=points, create_graph=create_graph, **options)
+
+
+def integrate(model, x, y, *, steps, rule, baseline, target, rows, hold_factor, points=None, create_graph) -> Tensor:
+    """`integrated_gradients` without its checks and in the model's present mode."""
     x = x if create_graph else x.detach()  # a graph through the factor alone would be half a derivative
     if len(x) > rows:
-        options = dict(steps=steps, rule=rule, target=target, rows=rows, create_graph=create_graph)
+        options = dict(steps=steps, rule=rule, target=target, rows=rows, hold_factor=hold_factor, points=points)
         x0 = torch.as_tensor(baseline, dtype=x.dtype, device=x.device).expand_as(x)
         parts = zip(x.split(rows), y.split(rows), x0.split(rows), strict=True)
-        maps = [integrated_gradients(model, a, b, baseline=c, hold_factor=hold_factor, **options) for a, b, c in parts]
-        return torch.cat(maps)
-    points, weights = (v.to(x) for v in quadrature(steps, rule))
+        return torch.cat(
+            [integrate(model, a, b, baseline=c, create_graph=create_graph, **options) for a, b, c in parts]
+        )
+    first, last = points or (0, None)
+    ts, weights = (v.to(x)[first:last] for v in quadrature(steps, rule))
     difference = x - baseline
     total = torch.zeros_like(x)
-    for t, w in zip(*(v.split(max(1, rows // max(1, len(x)))) for v in (points, weights)), strict=True):
+    for t, w in zip(*(v.split(max(1, rows // max(1, len(x)))) for v in (ts, weights)), strict=True):
         path = (baseline + t.reshape(-1, 1, 1, 1, 1) * difference).flatten(0, 1)  # (points * N, C, H, W)
         g = input_gradient(model, path, y.repeat(len(t)), target=target, create_graph=create_graph)
         total = total + torch.tensordot(w, g.unflatten(0, (len(t), len(x))), dims=1)
     return (difference.detach() if hold_factor else difference) * total
+
+
+def _count(*, steps: int = 100, rule: str = "right", **_) -> int:
+    return len(quadrature(steps, rule)[0])
+
+
+integrated_gradients.count = _count  # of the points whose sum it is; `Explainer` makes parts of them

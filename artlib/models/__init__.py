@@ -10,7 +10,7 @@ from artlib.models.architecture import Architecture
 from artlib.models.door import check_batch, checked
 from artlib.models.layers import BatchNorm2d, Conv2d, Linear, Normalize, Standardize, layout
 from artlib.models.statistics import STATISTICS, frozen, mode, normalised_by
-from artlib.models.surrogate import Softplus, smooth
+from artlib.models.surrogate import Softplus, check_smooth, smooth
 
 __all__ = [
     "ARCHITECTURES",
@@ -24,6 +24,7 @@ __all__ = [
     "Wrapped",
     "build",
     "check_batch",
+    "check_smooth",
     "checked",
     "find",
     "frozen",

@@ -23,7 +23,7 @@ def checked() -> Iterator[None]:
 
 
 def check_batch(x: Tensor, y: Tensor, model: nn.Module | None = None) -> None:
-    """Raise ValueError unless x (N, C, H, W) is float in [0, 1] and y (N,) holds classes that `model` has."""
+    """Raise ValueError unless x (N, C, H, W) is float in [0, 1] and `model` has logits for the classes y (N,)."""
     if _checked.get():
         return
     if x.ndim != 4 or not x.is_floating_point():
@@ -33,12 +33,30 @@ def check_batch(x: Tensor, y: Tensor, model: nn.Module | None = None) -> None:
     if len(x) and not (x.min() >= -1e-6 and x.max() <= 1 + 1e-6):  # a NaN fails both comparisons
         low, high = x.min().item(), x.max().item()
         raise ValueError(
-            f"x holds values from {low:.3g} to {high:.3g}; divide by 255 or undo the normalisation: [0, 1]"
+            f"x holds values from {low:.3g} to {high:.3g}, images here are in [0, 1]; divide by 255, or if they are "
+            "normalised, give pixels and let the model do that: models.wrap(net, mean, std)"
         )
-    if model is None or not len(y):
-        return
+    if model is not None and len(y):
+        _check_output(model, x[:1], y)
+
+
+def _check_output(model: nn.Module, image: Tensor, y: Tensor) -> None:
+    name = type(model).__name__
     with torch.no_grad(), frozen(model):
-        classes = model(x[:1]).shape[1]
+        logits = model(image.clone())  # its first layer may work in place
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        kind = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(f"{name} returns {kind} for one image; wrap it so that it returns logits alone, (N, classes)")
+    classes = logits.shape[1]
+    if classes == 1:
+        raise ValueError(
+            f"{name} has a single logit f; two classes are two logits: torch.cat([torch.zeros_like(f), f], 1)"
+        )
+    if ((logits > 0) & (logits < 1)).all() and (logits.sum() - 1).abs() < 1e-5:
+        raise ValueError(
+            f"{name} seems to end in a softmax: its outputs lie between 0 and 1 and sum to 1; leave it out, logits are "
+            "what is explained and what cross-entropy takes"
+        )
     if not (y.min() >= 0 and y.max() < classes):
         low, high = y.min().item(), y.max().item()
         raise ValueError(f"y holds labels from {low} to {high}; the model has classes 0 to {classes - 1}")

@@ -1,12 +1,17 @@
 """The softplus surrogate, whose second derivative is not zero where ReLU's is."""
 
 import math
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from artlib.models.statistics import mode
 
 
 class _Gate(torch.autograd.Function):
@@ -63,33 +68,119 @@ class Softplus(nn.Module):
         return y if self.slope == 0 else self.slope * x + (1 - self.slope) * y
 
 
+_ACTIVATIONS = nn.ReLU | nn.LeakyReLU | nn.ReLU6 | nn.PReLU
+
+
+def _smooth_forward(module: nn.Module, beta: float, threshold: float | None) -> Callable[[Tensor], Tensor]:
+    soft = Softplus(beta, threshold=threshold, slope=getattr(module, "negative_slope", 0.0))
+
+    def forward(x: Tensor) -> Tensor:
+        if isinstance(module, nn.ReLU6):  # relu6(x) = relu(x) - relu(x - 6)
+            return soft(x) - soft(x - 6)
+        if isinstance(module, nn.PReLU):
+            slope = module.weight if x.ndim < 2 else module.weight.view(-1, *[1] * (x.ndim - 2))
+            return slope * x + (1 - slope) * soft(x)
+        return soft(x)
+
+    if not getattr(module, "inplace", False):
+        return forward
+    return lambda x: x.copy_(forward(x.clone()))  # whoever holds on to x sees the new values, as with the ReLU
+
+
+@contextmanager
+def _instead(modules: list[nn.Module], forward: Callable[[nn.Module], Callable]) -> Iterator[None]:
+    """`modules` compute `forward(module)` in this block; they stay in their place, with their hooks and weights."""
+    before = [m.__dict__.get("forward") for m in modules]
+    try:
+        for m in modules:
+            m.__dict__["forward"] = forward(m)
+        yield
+    finally:
+        for m, own in zip(modules, before, strict=True):
+            m.__dict__.pop("forward", None)
+            if own is not None:
+                m.__dict__["forward"] = own
+
+
 @contextmanager
 def smooth(model: nn.Module, beta: float, *, threshold: float | None = None) -> Iterator[nn.Module]:
-    """Replace every ReLU and leaky ReLU of `model` by softplus_beta inside a `with` block (ART, section 3.2).
+    """Make every ReLU, leaky ReLU, ReLU6 and PReLU of `model` softplus_beta inside a `with` block (ART, section 3.2).
 
-    Weights are shared, the model itself is changed and its ReLUs are put back on exit, also after an error.
-    In-place ReLUs are handled; of nested blocks the inner beta counts. Raises ValueError when there is nothing to
-    replace: a ReLU called as a function (`F.relu`) is invisible from outside, and the surrogate would silently be the
-    network itself.
+    The modules themselves compute something else meanwhile, so weights and hooks stay; all is as before on exit, also
+    after an error. Of nested blocks the inner beta counts. A network of smooth activations is its own surrogate. Raises
+    ValueError for a beta that is not positive, and, at the first pass of a network that has not been looked at,
+    whatever `check_smooth` raises.
     """
     if not beta > 0:
         raise ValueError(f"beta is {beta}; the softplus sharpness must be positive (the paper uses 50)")
-    found = [
-        (parent, name, child)
-        for parent in model.modules()
-        for name, child in parent._modules.items()
-        if isinstance(child, nn.ReLU | nn.LeakyReLU) or getattr(child, "surrogate", False)
-    ]
-    if not found and not any(isinstance(m, Softplus | nn.Softplus) for m in model.modules()):
-        raise ValueError(
-            f"{type(model).__name__} has no nn.ReLU or nn.LeakyReLU module; write F.relu(x) as nn.ReLU()(x)"
-        )
+    found = [m for m in model.modules() if isinstance(m, _ACTIVATIONS)]
+    look = None
+    if _seen.get(model) != _kinds(model):
+        look = model.register_forward_pre_hook(lambda _, inputs: check_smooth(model, inputs[0]))
     try:
-        for parent, name, child in found:
-            slope = getattr(child, "slope", getattr(child, "negative_slope", 0.0))
-            parent._modules[name] = Softplus(beta, threshold=threshold, slope=slope)
-            parent._modules[name].surrogate = True  # unlike a softplus that is the network's own
-        yield model
+        with _instead(found, partial(_smooth_forward, beta=beta, threshold=threshold)):
+            yield model
     finally:
-        for parent, name, child in found:
-            parent._modules[name] = child
+        if look:
+            look.remove()
+
+
+_seen: "weakref.WeakKeyDictionary[nn.Module, tuple]" = weakref.WeakKeyDictionary()
+
+
+def _kinds(model: nn.Module) -> tuple[type, ...]:
+    return tuple(map(type, model.modules()))
+
+
+def check_smooth(model: nn.Module, x: Tensor) -> None:
+    """Raise ValueError if a ReLU, or the like of it, of `model` escapes `smooth`: one called as a function.
+
+    Its surrogate would be a network with flat pieces left, whose attacks find nothing. Looks at every operation of one
+    pass over the first image of x (N, C, H, W), once a model. Max pooling passes, as in the papers' networks.
+    """
+    if not len(x) or _seen.get(model) == _kinds(model):
+        return
+    _seen[model] = _kinds(model)  # already now: the pass below must not ask again
+    try:
+        _look(model, x[:1].detach())
+    except BaseException:
+        _seen.pop(model, None)
+        raise
+
+
+def _look(model: nn.Module, image: Tensor) -> None:
+    replaced = [m for m in model.modules() if isinstance(m, _ACTIVATIONS | Softplus)]
+    with mode(model), torch.enable_grad(), _instead(replaced, lambda _: F.softplus):
+        leaf = image.clone().requires_grad_()  # without gradients, torch fuses a transformer's layers with their ReLUs
+        with _Watch(image) as watch:
+            model(leaf.clone())
+    if watch.found:
+        names = ", ".join(f"{name} ({n} times)" for name, n in watch.found.items())
+        raise ValueError(
+            f"{type(model).__name__} calls {names} beside the {len(replaced)} activation modules that become softplus: "
+            "the surrogate would keep those kinks; write F.relu(x) as nn.ReLU()(x), a module of the network"
+        )
+
+
+class _Watch(TorchDispatchMode):
+    """Counts operations that are piecewise linear with a kink at 0, whatever function they were called by."""
+
+    KINKS = ("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "_prelu_kernel", "hardtanh", "hardtanh_")
+    KINKS += ("threshold", "threshold_", "rrelu", "rrelu_", "rrelu_with_noise", "rrelu_with_noise_", "abs", "abs_")
+    CLAMPS = ("clamp", "clamp_", "clamp_min", "clamp_min_", "maximum")
+
+    def __init__(self, image: Tensor):
+        super().__init__()
+        self.image, self.found = image, {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in self.KINKS or (name in self.CLAMPS and self._at_zero(*args, **(kwargs or {}))):
+            self.found[name] = self.found.get(name, 0) + 1
+        return func(*args, **(kwargs or {}))
+
+    def _at_zero(self, x: Tensor, low=None, high=None, **kwargs) -> bool:
+        low, high = kwargs.get("min", low), kwargs.get("max", high)
+        if low is None or x.shape == self.image.shape and torch.equal(x, self.image):  # an image kept in its range
+            return False
+        return bool((torch.as_tensor(low) == 0).all()) or bool((x == 0).all() and isinstance(low, Tensor))

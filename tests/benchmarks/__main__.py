@@ -67,11 +67,11 @@ def torch_layers(model: nn.Module) -> nn.Module:
 
 
 def with_torch_softplus(work: Callable, *args, **kwargs) -> None:
-    ours, models.Softplus = models.Softplus, TorchSoftplus
+    ours, models.surrogate.Softplus = models.surrogate.Softplus, TorchSoftplus
     try:
         work(*args, **kwargs)
     finally:
-        models.Softplus = ours
+        models.surrogate.Softplus = ours
 
 
 def art_step(model: nn.Module, x, y, *, protocol: str = "paper", compile: bool = False) -> None:

@@ -1,0 +1,8 @@
+"""Objectives of attacks on explanations. A new one is a file and a line in `OBJECTIVES`."""
+
+from artlib.attacks.objectives.objective import Objective
+from artlib.attacks.objectives.topk import TopK
+
+OBJECTIVES = {"topk": TopK}
+
+__all__ = ["OBJECTIVES", "Objective", "TopK"]
