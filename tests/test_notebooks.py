@@ -29,8 +29,8 @@ BAD = {
 
 def environment(folder: Path) -> dict[str, str]:
     """Models and figures go to a folder of the test, not to the project's."""
-    own = {"ARTLIB_MODELS": str(folder / "models"), "ARTLIB_FIGURES": str(folder / "figures"), "OMP_NUM_THREADS": "1"}
-    return os.environ | own
+    own = {"ARTLIB_MODELS": str(folder / "models"), "ARTLIB_FIGURES": str(folder / "figures")}
+    return os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def code_cells(notebook) -> list:
@@ -73,10 +73,10 @@ def test_a_wrong_parameter_ends_in_one_sentence_before_anything_is_computed(path
     """
     monkeypatch.chdir(tmp_path)
     first, *rest = code_cells(nbformat.read(path, as_version=4))
-    values, sentence = BAD[name]
+    given, sentence = BAD[name]
     space = {"__name__": "__main__"}
     exec(first.source, space)
-    space |= {key: value for key, value in values.items() if key in space}
+    space |= {key: value for key, value in given.items() if key in space}
     with pytest.raises((ValueError, FileNotFoundError)) as found:
         for cell in rest[:2]:  # the check, and the loading of the images
             exec(cell.source, space)

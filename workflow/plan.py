@@ -21,6 +21,7 @@ def settings(config: dict) -> dict:
     seeds = config.get("seeds", [config.get("seed", 0)])
     if not isinstance(seeds, list) or not seeds or len(seeds) > len(set(map(str, seeds))):
         raise ValueError(f"seeds is {seeds!r}; it must be a list of different numbers, seeds=[0,1]")
+    seeds = [int(seed) if str(seed).isdecimal() else seed for seed in seeds]  # Snakemake leaves [0,1] as text
     run = DEFAULTS | {name: value for name, value in config.items() if name in DEFAULTS}
     for seed in seeds:
         presets.check(**run, seed=seed)
