@@ -30,7 +30,7 @@ DEFAULT = dict(preset="quick", protocol="paper", dataset="blossoms", device="aut
     ],
 )
 def test_settings_are_the_defaults_and_what_is_given(config, changes):
-    assert plan.settings(config) == DEFAULT | changes
+    assert plan.check(plan.settings(config)) == DEFAULT | changes
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_settings_are_the_defaults_and_what_is_given(config, changes):
 )
 def test_what_is_unknown_is_refused(config, sentence):
     with pytest.raises(ValueError) as found:
-        plan.settings(config)
+        plan.check(plan.settings(config))
     assert str(found.value).startswith(tuple(sentence.split("|")))
 
 

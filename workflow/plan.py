@@ -4,7 +4,7 @@ import ast
 import json
 from pathlib import Path
 
-from artlib import data, paths, presets
+from artlib import paths
 
 DEFAULTS = {"preset": "quick", "protocol": "paper", "dataset": "blossoms", "device": "auto"}
 
@@ -12,7 +12,7 @@ DEFAULTS = {"preset": "quick", "protocol": "paper", "dataset": "blossoms", "devi
 def settings(config: dict) -> dict:
     """The settings of `--config preset=cpu dataset=cifar10 seeds=[0,1]`: DEFAULTS and a list of seeds.
 
-    `seed=1` is `seeds=[1]`. Raises ValueError for an unknown setting, name or type, and a folder that is not there.
+    `seed=1` is `seeds=[1]`. Raises ValueError for an unknown setting and for seeds that are no list.
     """
     if unknown := sorted(set(config) - {*DEFAULTS, "seed", "seeds"}):
         raise ValueError(f"unknown setting {unknown[0]!r}; choose among {', '.join(DEFAULTS)}, seed or seeds")
@@ -22,16 +22,23 @@ def settings(config: dict) -> dict:
     if not isinstance(seeds, list) or not seeds or len(seeds) > len(set(map(str, seeds))):
         raise ValueError(f"seeds is {seeds!r}; it must be a list of different numbers, seeds=[0,1]")
     seeds = [int(seed) if str(seed).isdecimal() else seed for seed in seeds]  # Snakemake leaves [0,1] as text
-    run = DEFAULTS | {name: value for name, value in config.items() if name in DEFAULTS}
-    for seed in seeds:
-        presets.check(**run, seed=seed)
-    name = run["dataset"]
-    if name.startswith("folder:"):
-        if not (folder := Path(name.removeprefix("folder:")).expanduser()).is_dir():
+    return DEFAULTS | {name: value for name, value in config.items() if name in DEFAULTS} | {"seeds": seeds}
+
+
+def check(run: dict) -> dict:
+    """The same settings, if artlib knows their names. Raises ValueError for a name, a type or a folder it does not."""
+    from artlib import data, presets  # torch comes with them, which the summary does without
+
+    names = {name: value for name, value in run.items() if name != "seeds"}
+    for seed in run["seeds"]:
+        presets.check(**names, seed=seed)
+    dataset = run["dataset"]
+    if dataset.startswith("folder:"):
+        if not (folder := Path(dataset.removeprefix("folder:")).expanduser()).is_dir():
             raise ValueError(f"there is no folder {folder}: give folder:PATH")
-    elif name not in data.SETS:
-        raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(data.SETS)}, or folder:PATH")
-    return run | {"seeds": seeds}
+    elif dataset not in data.SETS:
+        raise ValueError(f"unknown data set {dataset!r}: choose one of {', '.join(data.SETS)}, or folder:PATH")
+    return run
 
 
 def stem(run: dict) -> str:
