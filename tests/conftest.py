@@ -1,6 +1,7 @@
 """What every test shares: one thread, no window, the same hypothesis examples, a seeded generator; where time went."""
 
 import os
+import re
 import time
 from collections import Counter
 
@@ -32,6 +33,11 @@ def pytest_collection_modifyitems(items):
 
 
 # ------------------------------------------------------------------ on all cores
+
+
+def pytest_itemcollected(item):
+    """Workers have to agree on a test's name; str() of a function in it has an address."""
+    item._nodeid = re.sub(r" at 0x[0-9a-f]+", "", item.nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
