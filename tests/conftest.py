@@ -35,9 +35,11 @@ def pytest_collection_modifyitems(items):
 # ------------------------------------------------------------------ on all cores
 
 
-def pytest_itemcollected(item):
-    """Workers have to agree on a test's name; str() of a function in it has an address."""
-    item._nodeid = re.sub(r" at 0x[0-9a-f]+", "", item.nodeid)
+def pytest_generate_tests(metafunc):
+    """Workers have to agree on a test's name, and str() of a function has its address in it."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        if mark.kwargs.get("ids") is str:
+            mark.kwargs["ids"] = lambda value: re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 @pytest.hookimpl(optionalhook=True)
