@@ -1,6 +1,5 @@
 """The notebooks refuse wrong parameters in one sentence, and nobody can alter or strip a stored output unnoticed."""
 
-import ast
 import copy
 import os
 import re
@@ -11,10 +10,10 @@ from pathlib import Path
 import nbformat
 import pytest
 import test_project
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
+from artlib import presets
 from artlib.paths import ROOT
+from workflow import plan
 
 NOTEBOOKS = test_project.NOTEBOOKS
 TABLE1 = ROOT / "notebooks" / "01_table1_attributional_robustness.ipynb"
@@ -23,15 +22,15 @@ BAD = {
     "no such folder": (dict(dataset="folder:no/such"), "there is no folder no/such: give folder:PATH"),
     "unknown preset": (dict(preset="fast"), "unknown preset 'fast'; choose one of smoke, quick, cpu, gpu, paper"),
     "unknown protocol": (dict(protocol="code"), "unknown protocol 'code'; choose one of paper, authors"),
-    "seed in quotes": (dict(seed="0"), "seed is '0', a str; it must be of type int"),
+    "seed in quotes": (dict(seed="0", seeds=["0"]), "seed is '0', a str; it must be of type int"),
     "unknown device": (dict(device="tpu"), "device 'tpu' is not available here; choose 'auto' or 'cpu'"),
 }
 
 
 def environment(folder: Path) -> dict[str, str]:
     """Models and figures go to a folder of the test, not to the project's."""
-    own = {"ARTLIB_MODELS": str(folder / "models"), "ARTLIB_FIGURES": str(folder / "figures"), "OMP_NUM_THREADS": "1"}
-    return os.environ | own
+    own = {"ARTLIB_MODELS": str(folder / "models"), "ARTLIB_FIGURES": str(folder / "figures")}
+    return os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def code_cells(notebook) -> list:
@@ -40,44 +39,50 @@ def code_cells(notebook) -> list:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_parameters_are_the_five_that_every_notebook_has(path):
+    """Beside them the trainings it needs, and a list of seeds in the place of one."""
     cells = code_cells(nbformat.read(path, as_version=4))
     assert [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])] == [0]
-    values = {s.targets[0].id: ast.literal_eval(s.value) for s in ast.parse(cells[0].source).body}
+    values = plan.parameters(path)
+    for training in values.pop("trainings", []):
+        presets.recipe("smoke", training, dataset="blossoms")
+    if "seeds" in values:
+        assert values.pop("seeds") == [0] and "seed" not in values
+        values["seed"] = 0
     assert values == dict(preset="smoke", protocol="paper", dataset="blossoms", seed=0, device="auto")
 
 
 # ------------------------------------------------------------------ wrong parameters
 
 
-@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
-def client(request, tmp_path_factory):
-    """One notebook with its kernel, for all its wrong parameters: the imports are what costs."""
-    folder = tmp_path_factory.mktemp("kernel")
-    notebook = nbformat.read(request.param, as_version=4)
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
-    with client.setup_kernel(env=environment(folder)):
-        yield client
-    assert not (folder / "models").exists() and not (folder / "figures").exists()
+@pytest.fixture
+def display():
+    """A notebook's own settings of pandas end with the test."""
+    import pandas as pd
+
+    names = ("display.width", "display.max_columns", "display.max_colwidth", "display.max_rows", "display.precision")
+    with pd.option_context(*(part for name in names for part in (name, pd.get_option(name)))):
+        yield
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_wrong_parameter_ends_in_one_sentence_before_anything_is_computed(client, name):
-    """The given values are put behind the parameters cell, as papermill does; then cell after cell until one fails."""
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_wrong_parameter_ends_in_one_sentence_before_anything_is_computed(path, name, display, tmp_path, monkeypatch):
+    """The values are put behind the parameters cell, as papermill does; the two cells after it may find them wrong.
+
+    Without a kernel, whose imports are what costs.
+    """
+    monkeypatch.chdir(tmp_path)
+    first, *rest = code_cells(nbformat.read(path, as_version=4))
     given, sentence = BAD[name]
-    assign = nbformat.v4.new_code_cell("\n".join(f"{key} = {value!r}" for key, value in given.items()))
-    first, *rest = code_cells(client.nb)
-    client.nb.cells, failed = [first, assign, *rest], None
-    for index, cell in enumerate(client.nb.cells):
-        try:
-            client.execute_cell(cell, index)
-        except CellExecutionError as error:
-            failed = (index, error)
-            break
-    client.nb.cells = [first, *rest]
-    assert failed is not None and failed[0] <= 3  # the check, or the loading of the images
-    last = re.sub(r"\x1b\[[\d;]*m", "", str(failed[1])).strip().splitlines()[-1]
-    kind = "FileNotFoundError" if name == "no such folder" else "ValueError"
-    assert last.startswith(f"{kind}: {sentence}")
+    space = {"__name__": "__main__"}
+    exec(first.source, space)
+    space |= {key: value for key, value in given.items() if key in space}
+    with pytest.raises((ValueError, FileNotFoundError)) as found:
+        for cell in rest[:2]:  # the check, and the loading of the images
+            exec(cell.source, space)
+    assert str(found.value).startswith(sentence) and "\n" not in str(found.value)
+    assert found.type is (FileNotFoundError if name == "no such folder" else ValueError)
+    assert not list(tmp_path.iterdir())
 
 
 def test_papermill_ends_with_that_sentence(tmp_path):
@@ -100,30 +105,27 @@ def other_digit(text: str) -> str:
     return text[: end - 1] + str((int(text[end - 1]) + 1) % 10) + text[end:]
 
 
-def cell_with(notebook, words: str) -> tuple[int, dict]:
-    """Place among the code cells, and the one displayed value, of the first cell whose source holds these words."""
-    index, cell = next((i, c) for i, c in enumerate(code_cells(notebook)) if words in c.source)
-    (output,) = [output for output in cell.outputs if output.output_type == "execute_result"]
-    return index, output.data
-
-
 @pytest.mark.slow
 def test_nbval_notices_one_digit_and_one_missing_output_and_nothing_else(tmp_path):
+    """On the cells before the first training, two notebooks in two workers as in `make test`."""
     notebook = nbformat.read(TABLE1, as_version=4)
-    digit, data = cell_with(notebook, "tables.tidy(table)")
-    data["text/plain"] = other_digit(data["text/plain"])
-    html, data = cell_with(notebook, "tables.histories")
-    data["text/html"] = other_digit(data["text/html"])
-    stripped, _ = cell_with(notebook, "tables.summary")
-    code_cells(notebook)[stripped].outputs = []
-    nbformat.write(notebook, tmp_path / "altered.ipynb")
-    options = ["-q", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
-    command = [sys.executable, "-m", "pytest", *options, str(tmp_path / "altered.ipynb")]
-    child = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
+    last = next(i for i, cell in enumerate(notebook.cells) if "presets.recipes(" in cell.source)
+    notebook.cells = notebook.cells[: last + 1]
+    other, count = copy.deepcopy(notebook), len(code_cells(notebook))
+    for changed, kind in ((notebook, "text/plain"), (other, "text/html")):
+        (output,) = code_cells(changed)[-1].outputs
+        output.data[kind] = other_digit(output.data[kind])
+    code_cells(notebook)[-2].outputs = []
+    nbformat.write(notebook, tmp_path / "plain.ipynb")
+    nbformat.write(other, tmp_path / "html.ipynb")
+    options = ["-q", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "-p", "tests.conftest", "-n", "2"]
+    command = [sys.executable, "-m", "pytest", *options, "--nbval", "--nbval-current-env", str(tmp_path)]
+    child = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
     assert child.returncode == 1
-    failed = {int(n) for n in re.findall(r"^FAILED .*::Cell (\d+)", child.stdout, re.MULTILINE)}
-    assert failed == {digit, html, stripped}, child.stdout
-    assert f"3 failed, {len(code_cells(notebook)) - 3} passed" in child.stdout
+    failed = set(re.findall(r"^FAILED .*?(\w+)\.ipynb::Cell (\d+)", child.stdout, re.MULTILINE))
+    altered = {(name, str(count - 1)) for name in ("plain", "html")}
+    assert failed == altered | {("plain", str(count - 2))}, child.stdout
+    assert f"3 failed, {2 * count - 3} passed" in child.stdout
 
 
 def stripped(notebook):
