@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from artlib.attacks.balls import Linf
 from artlib.attacks.pgd import pgd
-from artlib.data import ImageSet
+from artlib.data.images import ImageSet
 from artlib.measurements.measurement import Measurement, Metric, floats, predictions, progress_bar, shuffled
 from artlib.settings import Count, NotNegative, Pixels, Whole
 
@@ -40,16 +40,24 @@ class Accuracy(Measurement):
     loss: Literal["cross-entropy", "margin"] = "cross-entropy"
 
     def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
-        """index, natural, adversarial."""
+        """index, natural, adversarial, and vanished: whether PGD's gradient was 0 or NaN at every step (0 or 1).
+
+        Where it vanished nothing was attacked: adversarial is NaN there unless the image is misclassified anyway.
+        """
         order = shuffled(images, self)
         some = images.subset(order)
         x, y = floats(model, some)
         noise = torch.Generator().manual_seed(self.seed)
-        attack = dict(ball=Linf(self.eps), steps=self.steps, step_size=self.step_size, generator=noise)
-        held = []
+        attack = dict(ball=Linf(self.eps), steps=self.steps, step_size=self.step_size, loss=self.loss)
+        attack |= dict(restarts=self.restarts, generator=noise, report=True)
+        held, vanished = [], []
         with progress_bar(len(y), f"PGD-{self.steps}", shown=progress) as bar:
             for xb, yb in zip(x.split(self.rows), y.split(self.rows), strict=True):
-                with torch.no_grad():
-                    held.append(model(pgd(model, xb, yb, **attack)).argmax(1) == yb)
+                found = pgd(model, xb, yb, **attack)
+                held.append((found.logits.argmax(1) == yb).double())
+                vanished.append(found.vanished)
                 bar.update(len(xb))
-        return {"index": order, "natural": predictions(model, some) == y, "adversarial": torch.cat(held)}
+        adversarial, lost = torch.cat(held), torch.cat(vanished) & (self.steps > 0)
+        adversarial[lost & (adversarial == 1)] = torch.nan
+        natural = predictions(model, some) == y
+        return {"index": order, "natural": natural, "adversarial": adversarial, "vanished": lost}

@@ -1,6 +1,6 @@
 """How far an attack moves the explanation while the prediction stays: IN and K of Table 1 of ART."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 from artlib import metrics
 from artlib.attacks.balls import Linf
+from artlib.attacks.criteria import CRITERIA
 from artlib.attacks.explanation import KEPT, NO_STEP, Manipulated, ifia
+from artlib.attacks.objectives import OBJECTIVES
 from artlib.attributions.explainer import Explainer
-from artlib.data import ImageSet
+from artlib.attributions.integrated_gradients import RULES, integrated_gradients
+from artlib.data.images import ImageSet
 from artlib.measurements.measurement import Measurement, Metric, floats, predictions, progress_bar
 from artlib.settings import Count, NotNegative, Pixels, Positive, Whole
 
@@ -69,6 +72,22 @@ class AttributionRobustness(Measurement):
     score_rule: str = "right"  # C-19
     chunk: Count = 400  # images attacked together times attack_ig_steps: the graph of so many points is in memory
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, allowed in (
+            ("objective", OBJECTIVES),
+            ("criterion", CRITERIA),
+            ("ig_rule", RULES),
+            ("score_rule", RULES),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """The objective and the criterion."""
+        return OBJECTIVES[self.objective], CRITERIA[self.criterion]
+
     @property
     def rows(self) -> int:
         """As many images as `chunk` points of the attacked map are."""
@@ -76,7 +95,7 @@ class AttributionRobustness(Measurement):
 
     def _explainer(self, **changes) -> Explainer:
         options = dict(steps=self.ig_steps, rule=self.ig_rule, rows=self.chunk)
-        return Explainer("integrated_gradients", options=options | changes)
+        return Explainer(integrated_gradients, options=options | changes)
 
     def chosen(self, model: nn.Module, images: ImageSet) -> Tensor:
         """Places of the correctly classified images that are attacked, in a fixed random order or as they come."""
@@ -87,7 +106,10 @@ class AttributionRobustness(Measurement):
         return order[correct[order]][: self.images]
 
     def attack(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> Manipulated:
-        """IFIA on every image of the set; the maps are those that are scored (C-19)."""
+        """IFIA on every image of the set; the maps are those that are scored (C-19).
+
+        Raises ValueError when k is larger than the map.
+        """
         x, y = floats(model, images)
         with progress_bar(len(y), "attacking explanations", shown=progress) as bar:
             found = ifia(
@@ -114,7 +136,8 @@ class AttributionRobustness(Measurement):
             return found
         score = self._explainer(rule=self.score_rule, target=self.score_target)
         before, after = score(model, x, y), score(model, found.x_adv, y)
-        return Manipulated(found.x_adv, before, after, metrics.kendall(before, after), found.kept_step, found.status)
+        found = replace(found, before=before, after=after)
+        return replace(found, kendall=self.compare(found)["K"])
 
     def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
         """index, IN, K, spearman, cosine (in [-1, 1]), tied (share of the top k that ties decided), status, kept_step.
@@ -130,13 +153,20 @@ class AttributionRobustness(Measurement):
 
     def compare(self, found: Manipulated) -> dict[str, Tensor]:
         """The measures of the maps before and after, (N,); NaN where one of them cannot be ranked."""
-        usable = (found.status == KEPT) | (found.status == NO_STEP)
+        usable = _usable(found.before, found.after, found.status)
         a, b = found.before[usable], found.after[usable]
         measures = {
             "IN": metrics.topk_intersection(a, b, self.k),
             "K": metrics.kendall(a, b),
             "spearman": metrics.spearman(a, b),
             "cosine": metrics.cosine(a, b),
+            "tied": metrics.tied_share(b, self.k),
         }
         column = torch.full(usable.shape, torch.nan, dtype=torch.float64, device=usable.device)
         return {name: column.masked_scatter(usable, values) for name, values in measures.items()}
+
+
+def _usable(before: Tensor, after: Tensor, status: Tensor) -> Tensor:
+    """Images that were attacked, and whose two maps can be ranked."""
+    finite = before.isfinite().flatten(1).all(1) & after.isfinite().flatten(1).all(1)
+    return finite & ((status == KEPT) | (status == NO_STEP))

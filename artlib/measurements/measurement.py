@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from artlib.data import ImageSet, batches
+from artlib.data.images import ImageSet, batches
 from artlib.settings import Count, Settings, Whole
 
 

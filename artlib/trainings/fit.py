@@ -21,6 +21,9 @@ from artlib.trainings.recipe import Recipe
 from artlib.trainings.training import Batch, Training
 
 
+SETTLED = 50  # updates after which running averages, at torch's momentum of 0.1, say something about the network
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """ "auto" is the GPU when there is one, under torchrun each process's own; else a name torch knows ("cuda:1")."""
     if name == "auto":
@@ -177,7 +180,8 @@ def _guarded(recipe: Recipe, state: State, watched: Batch | None, *, tell: bool)
     if watched is None:
         return {}
     found = guard.look(recipe.training, state.model, watched)
-    told = guard.warning(recipe.training, found)
+    settled = state.step >= SETTLED
+    told = guard.warning(recipe.training, found) if settled else ""
     if told and tell:
         print(f"epoch {len(state.history) + 1}: {told}", flush=True)
     return {"guard": found, "warning": told}

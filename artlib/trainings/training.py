@@ -77,8 +77,8 @@ class Training(Settings):
         """What an update costs an image, about, in forward passes."""
         return 3
 
-    def at_most(self, steps: int) -> Self:
-        """The same with a cheaper inner attack, where there is one."""
+    def eased(self, *, steps: int | None = None, warmup: float | None = None) -> Self:
+        """The same with a cheaper inner attack, and one that grows, where there is one."""
         return self
 
     def at(self, progress: float) -> Self:
@@ -126,11 +126,11 @@ class InnerAttack(Training):
         """An ascent step is a forward and a backward pass without gradients of the weights: 2 F."""
         return 3 + 2 * self.steps
 
-    def at_most(self, steps: int) -> Self:
-        """With no more steps than that, which are longer by as much as they are fewer."""
-        if self.steps <= steps:
-            return self
-        return replace(self, steps=steps, step_size=self.step_size * self.steps / steps)
+    def eased(self, *, steps: int | None = None, warmup: float | None = None) -> Self:
+        """With at most so many steps, longer by as much as they are fewer, and a ball that grows over `warmup`."""
+        n = self.steps if steps is None else min(steps, self.steps)
+        step_size = self.step_size * self.steps / n if n else self.step_size
+        return replace(self, steps=n, step_size=step_size, warmup=self.warmup if warmup is None else warmup)
 
     def at(self, progress: float) -> Self:
         """With a smaller ball while the warm-up lasts."""
