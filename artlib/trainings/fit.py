@@ -20,7 +20,6 @@ from artlib.trainings.checkpoint import State, saved_code
 from artlib.trainings.recipe import Recipe
 from artlib.trainings.training import Batch, Training
 
-
 SETTLED = 50  # updates after which running averages, at torch's momentum of 0.1, say something about the network
 
 
