@@ -1,4 +1,4 @@
-"""`load` a data set by name: its reader finds the files, here they are chosen, decoded and resized."""
+"""What `artlib.data.load` is made of: a reader finds the files, then they are chosen, decoded and resized."""
 
 import os
 import pkgutil
@@ -9,54 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from artlib import paths
 from artlib.data import blossoms
 from artlib.data.images import ImageSet
+from artlib.data.info import SetInfo
 from artlib.data.pictures import decode, decode_trimap
 from artlib.data.raw import Raw
-from artlib.data.sets import SETS
 
 
-def load(
-    name: str, split: str, *, root: Path | str | None = None, size: int | None = None, limit: int | None = None
-) -> ImageSet:
-    """Load a data set of `SETS`, or a user's own image folder by "folder:PATH", as an `ImageSet`.
-
-    Files are looked for in `root` (default `paths.DATA`, environment variable ARTLIB_DATA) and downloaded to it when
-    missing. Images are resized to size x size (bilinear, antialiased, aspect not kept), boxes and masks with them.
-    limit=n keeps n images, equally many of each class as far as there are enough, always the same ones, and those of
-    a smaller limit come first; blossoms are drawn, so there limit is the number drawn.
-
-    Raises ValueError for an unknown name or split and for files that are damaged, too large or not the published ones,
-    FileNotFoundError for files that are neither there nor reachable, PermissionError for a folder that cannot be
-    written, OSError where the disk fails or a download breaks off; each names the file.
-    """
-    own = name.startswith("folder:")
-    if not own and name not in SETS:
-        raise ValueError(
-            f"unknown data set {name!r}: choose one of {', '.join(SETS)}, or folder:PATH for your own images"
-        )
-    splits = ("train", "test") if own else SETS[name].splits
-    if split not in splits:
-        raise ValueError(f"{name} has no split {split!r}: choose one of {', '.join(splits)}")
-    for key, value in (("size", size), ("limit", limit)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{key} must be a positive integer, not {value!r}")
-    size = size or (32 if own else SETS[name].size)
-    if name == "blossoms":
-        return _blossoms(split, size, limit)
-    raw = _own(name, split) if own else _listed(name, split, Path(root or paths.DATA))
-    return _decoded(raw, f"folder:{raw.path.resolve().name}" if own else name, split, size, limit)
-
-
-def _blossoms(split: str, size: int, limit: int | None) -> ImageSet:
-    info = SETS["blossoms"]
+def drawn(info: SetInfo, split: str, size: int, limit: int | None) -> ImageSet:
+    """Blossoms; the splits have seeds of their own."""
     count, seed = limit or info.images[split], list(info.images).index(split)
     images, labels, masks, boxes = blossoms.draw(count, size=size, seed=seed, num_classes=info.classes)
     return ImageSet(images, labels, blossoms.CLASSES[: info.classes], boxes, masks, "blossoms", split)
 
 
-def _own(name: str, split: str) -> Raw:
+def own(name: str, split: str) -> Raw:
+    """A user's folder, by "folder:PATH"."""
     from artlib.data.sources.folder import folder
 
     raw = folder(Path(os.path.expanduser(name.removeprefix("folder:"))), split)
@@ -65,8 +33,8 @@ def _own(name: str, split: str) -> Raw:
     return raw
 
 
-def _listed(name: str, split: str, root: Path) -> Raw:
-    info = SETS[name]
+def listed(info: SetInfo, split: str, root: Path) -> Raw:
+    """What the reader of a data set finds in `root`, with a note if that is not everything."""
     raw = pkgutil.resolve_name(f"artlib.data.sources.{info.reader}")(root.expanduser(), split)
     if len(raw.labels) != (official := info.images[split]):
         note = f"{len(raw.labels):,} of {official:,} images"
@@ -74,17 +42,18 @@ def _listed(name: str, split: str, root: Path) -> Raw:
     return raw
 
 
-def _decoded(raw: Raw, name: str, split: str, size: int, limit: int | None) -> ImageSet:
+def decoded(raw: Raw, name: str, split: str, size: int, limit: int | None) -> ImageSet:
+    """The images that `limit` keeps, as size x size, and their boxes and masks with them."""
     labels = torch.tensor(raw.labels)
     keep = _balanced_first(labels, limit) if limit else torch.arange(len(labels))
     boxes = masks = None
     if isinstance(raw.images, Tensor):
         images = _resize(raw.images[keep], size)
     else:
-        decoded = [decode(raw.images[i], raw.path, size) for i in keep.tolist()]
-        images = torch.stack([pixels for pixels, _ in decoded])
+        pairs = [decode(raw.images[i], raw.path, size) for i in keep.tolist()]
+        images = torch.stack([pixels for pixels, _ in pairs])
         if raw.boxes is not None:
-            scale = size / torch.tensor([shape for _, shape in decoded], dtype=torch.float32)  # (N,2): width, height
+            scale = size / torch.tensor([shape for _, shape in pairs], dtype=torch.float32)  # (N,2): width, height
             boxes = (raw.boxes[keep] * scale.repeat(1, 2)).clamp(0, size)
         if raw.trimaps is not None:
             masks = torch.stack([decode_trimap(raw.trimaps[i], raw.path, size) for i in keep.tolist()])

@@ -1,11 +1,14 @@
 """`ImageSet` and `batches`."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from artlib import data
-from artlib.data import Augment, ImageSet, batches
+from artlib.data import Augment, ImageSet, augment, batches, images, info
 
 
 def made(labels, *, channels=3, size=4, **more):
@@ -120,3 +123,11 @@ def test_images_need_not_be_square(generator):
     assert x.shape == (4, 3, 5, 9)
     with pytest.raises(ValueError, match="masks must be"):
         ImageSet(images, image_set.labels, ("a", "b"), masks=masks.mT)
+
+
+@pytest.mark.parametrize("module", [images, augment, info], ids=lambda module: module.__name__)
+def test_what_trainings_need_knows_no_file_formats(module):
+    """Digests of code follow imports: a changed reader must not change that of a training."""
+    tree = ast.parse(Path(module.__file__).read_text())
+    named = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name for name in named if name.startswith("artlib")} <= {"artlib.data.images", "artlib.data.augment"}

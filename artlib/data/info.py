@@ -1,0 +1,25 @@
+"""`SetInfo`, what is known of a data set before its files are opened."""
+
+from dataclasses import dataclass
+
+from artlib.data.augment import Augment
+
+
+@dataclass(frozen=True)
+class SetInfo:
+    """What is published about a data set, and how it is loaded by default."""
+
+    size: int  # pixels, height = width
+    classes: int
+    images: dict[str, int]  # images a split, of the official files; 0: there is no such split
+    mean: tuple[float, ...] | None = None  # [0,1] units; None: not published, use `mean_std`
+    std: tuple[float, ...] | None = None
+    per_class: int | None = None  # ART, App. A.3: images a class an epoch, after augmentation
+    channels: int = 3
+    augment: Augment = Augment()
+    reader: str = ""  # "module:function" in artlib.data.sources: (root, split) -> Raw; imported when it is needed
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that there are."""
+        return tuple(split for split, count in self.images.items() if count)
