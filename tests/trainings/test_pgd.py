@@ -1,14 +1,18 @@
 """Natural and PGD training against cross-entropy written out and against `attacks.pgd`."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from toys import tiny, toy, train
 
-from artlib import attacks, models
+from artlib import attacks, compiled, models
 from artlib.models import STATISTICS
-from artlib.trainings import Batch, Natural, Pgd
+from artlib.trainings import TRAININGS, Batch, InnerAttack, Natural, Pgd
+
+INNER = [kind for kind in TRAININGS.values() if issubclass(kind, InnerAttack)]
 
 F64, EPS = torch.float64, 0.03
 x = torch.rand(3, 3, 8, 8, dtype=F64, generator=torch.Generator().manual_seed(5))
@@ -101,3 +105,43 @@ def test_the_loss_is_cross_entropy_of_a_network_in_train_mode_at_the_end_of_the_
     gradients = (torch.autograd.grad(v, w) for v, w in zip((losses.total, expected), weights, strict=True))
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+# ------------------------------------------------------------------ warm-up
+
+
+@pytest.mark.parametrize("kind", INNER)
+def test_the_ball_grows_from_nothing_in_the_warm_up_and_is_whole_after_it(kind):
+    training = kind(eps=0.04, step_size=0.01, warmup=0.5)
+    for progress, share in ((0.0, 0.0), (0.125, 0.25), (0.25, 0.5), (0.5, 1.0), (0.75, 1.0), (1.0, 1.0)):
+        now = training.at(progress)
+        assert (now.eps, now.step_size) == pytest.approx((0.04 * share, 0.01 * share))
+        assert replace(now, eps=0.04, step_size=0.01) == training
+    assert kind().at(0.0) == kind()
+
+
+@pytest.mark.parametrize("kind", INNER)
+def test_a_warm_up_is_followed_update_by_update(kind, monkeypatch):
+    """Two epochs of three updates; the first four with a third of the ball more each."""
+    seen = []
+    losses = kind.losses
+
+    def spy(training, batch):
+        seen.append((training.eps, (batch.start - batch.x).abs().max().item()))
+        return losses(training, batch)
+
+    monkeypatch.setattr(kind, "losses", spy)
+    train(tiny(kind(eps=0.06, steps=1, warmup=0.5)), toy())
+    assert [eps for eps, _ in seen] == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.06, 0.06])
+    assert all(0.5 * eps <= distance <= eps + 1e-12 for eps, distance in seen)
+
+
+@pytest.mark.parametrize("kind", INNER)
+def test_a_warm_up_needs_no_graph_of_its_own_for_each_radius(kind, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+    monkeypatch.setattr(compiled, "_broken", set())
+    recipe = tiny(kind(steps=1, warmup=0.9, statistics="held"), batch_size=6)
+    (eager, _), (fast, _) = (train(recipe, toy(), compile=c) for c in (False, True))
+    for key, value in eager.state_dict().items():
+        torch.testing.assert_close(fast.state_dict()[key], value, rtol=0, atol=1e-10, msg=key)
+    assert len(compiled._graphs[fast]) == 2 and not compiled._broken
