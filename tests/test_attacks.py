@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from artlib import models, objectives
-from artlib.attacks import L2, Linf, ascend, gradient_of, pgd
+from artlib.attacks import L2, Adam, Box, L2Step, Linf, Sign, ascend, gradient_of, pgd
+from artlib.attributions import score
 
 F64 = torch.float64
 N = 4
@@ -184,6 +185,129 @@ def test_visit_sees_the_start_and_every_iterate_and_the_last_is_returned():
         same(z, torch.minimum(x + 0.01 + 0.03 * i, x + 0.1).clamp(0, 1))
 
 
+# ---- steps
+
+
+def test_adams_steps_are_torchs():
+    target = torch.rand(x.shape, dtype=F64, generator=torch.Generator().manual_seed(2))
+    weight = x.clone().requires_grad_()
+    optimizer = torch.optim.Adam([weight], lr=0.003, betas=(0.8, 0.95), eps=1e-6)
+    for _ in range(7):
+        optimizer.zero_grad()
+        ((weight - target).pow(4).sum()).backward()
+        optimizer.step()
+    stepper, options = Adam(0.8, 0.95, 1e-6), dict(ball=Linf(1.0), steps=7, step_size=0.003)
+    for _ in range(2):  # nothing is left of the first attack
+        found = ascend(lambda z: -4 * (z - target) ** 3, x, stepper=stepper, **options)
+        same(found, weight.detach().clamp(0, 1) if (weight < 0).any() or (weight > 1).any() else weight.detach())
+
+
+def test_steppers_of_a_kind_are_those_of_their_ball_and_the_box_binds_nothing_but_pixels():
+    def gradient(z):
+        return (z - 0.3).cos() - 0.5
+
+    for ball, stepper in ((Linf(0.1), Sign()), (L2(0.7), L2Step())):
+        options = dict(ball=ball, steps=5, step_size=ball.eps / 3)
+        assert torch.equal(ascend(gradient, x, **options), ascend(gradient, x, stepper=stepper, **options))
+    found = ascend(torch.ones_like, x, ball=Box(), steps=50, step_size=0.1)
+    assert (found == 1).all() and torch.equal(Box().project(x + 3, x), torch.ones_like(x))
+    start = Box().random(torch.zeros(400, 1, 4, 4), generator=torch.Generator().manual_seed(1))
+    assert abs(start.mean() - 0.5) < 0.02 and abs(start.var() - 1 / 12) < 0.01
+
+
+# ---- restarts, losses, reports
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "margin"])
+def test_of_restarts_the_best_is_kept_for_every_image(model, loss):
+    options = dict(ball=Linf(0.02), steps=2, step_size=0.01, loss=loss, report=True)
+    noise = [torch.Generator().manual_seed(3) for _ in range(2)]
+    labels = model(x).argmax(1)
+    single = [pgd(model, x, labels, generator=noise[0], **options) for _ in range(6)]
+    best = pgd(model, x, labels, generator=noise[1], restarts=6, **options)
+    target = {"cross-entropy": "loss"}.get(loss, loss)
+    rank = [score(f.logits, labels, target=target) + 1e6 * (f.logits.argmax(1) != labels) for f in single]
+    choice = torch.stack(rank).argmax(0)
+    assert len(set(choice.tolist())) > 1
+    same(best.x_adv, torch.stack([single[c].x_adv[i] for i, c in enumerate(choice.tolist())]))
+    same(best.logits, model(best.x_adv).detach())
+
+
+def test_the_margin_is_the_best_others_lead_and_pgd_raises_it(model):
+    logits = model(x).detach()
+    by_hand = [max(v - row[c] for j, v in enumerate(row) if j != c) for row, c in zip(logits, y.tolist(), strict=True)]
+    same(score(logits, y, target="margin"), torch.stack(by_hand))
+    found = pgd(model, x, y, ball=Linf(0.05), steps=10, step_size=0.01, loss="margin", random_start=False, report=True)
+    assert (score(found.logits, y, target="margin") > score(logits, y, target="margin")).all()
+    leaf = x.clone().requires_grad_()
+    (g,) = torch.autograd.grad(score(model(leaf), y, target="margin").sum(), leaf)
+    one = pgd(model, x, y, ball=Linf(0.05), steps=1, step_size=0.01, loss="margin", random_start=False)
+    same(one, (x + 0.01 * g.sign()).clamp(0, 1))
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_chunks_do_not_matter(model, restarts):
+    def run(size):
+        noise = torch.Generator().manual_seed(3)
+        options = dict(ball=Linf(0.03), steps=3, step_size=0.01, restarts=restarts, generator=noise)
+        return pgd(model, x, y, batch_size=size, **options)
+
+    for size in (1, 3, 4, 100):
+        same(run(size), run(None))
+
+
+class Masked(torch.nn.Module):
+    """Gradients of the wrapped network are multiplied: by 0, they vanish; by NaN, nobody can follow them."""
+
+    def __init__(self, model, factor):
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, z):
+        if z.requires_grad:
+            z.register_hook(lambda g: g * self.factor(g))
+        return self.model(z)
+
+
+@pytest.mark.parametrize("bad", [0.0, math.nan, math.inf])
+def test_gradients_that_vanish_or_are_nan_move_nothing_and_are_reported(model, bad):
+    def factor(g):
+        return torch.tensor([bad, 1.0, bad, 1.0], dtype=F64).reshape(4, 1, 1, 1)
+
+    options = dict(ball=Linf(0.03), steps=3, step_size=0.01, random_start=False)
+    found = pgd(Masked(model, factor), x, y, report=True, **options)
+    assert found.vanished.tolist() == [True, False, True, False]
+    same(found.x_adv[::2], x[::2])
+    same(found.x_adv[1::2], pgd(model, x[1::2], y[1::2], **options))
+    started = pgd(Masked(model, factor), x, y, report=True, restarts=2, **options | dict(random_start=True))
+    assert started.vanished.tolist() == [True, False, True, False] and started.x_adv.isfinite().all()
+    assert not pgd(model, x, y, report=True, **options).vanished.any()
+    assert not pgd(model, x, y, report=True, **options | dict(steps=0)).vanished.any()  # no gradient was asked for
+
+
+def test_one_step_of_use_is_enough_and_one_good_value_too(model):
+    asked = []
+
+    def factor(g):
+        asked.append(1)
+        good = torch.full_like(g, math.nan)
+        good[:, 0, 0, 0] = 1.0
+        return good if len(asked) == 2 else torch.nan
+
+    found = pgd(Masked(model, factor), x, y, ball=Linf(0.1), steps=3, step_size=0.01, random_start=False, report=True)
+    assert not found.vanished.any() and torch.equal(found.x_adv.flatten(1)[:, 1:], x.flatten(1)[:, 1:])
+
+
+def test_no_images_and_images_that_want_a_gradient(model):
+    options = dict(ball=Linf(0.03), steps=2, step_size=0.01, random_start=False)
+    assert pgd(model, x[:0], y[:0], **options).shape == (0, 3, 8, 8)
+    assert len(pgd(model, x[:0], y[:0], report=True, **options).vanished) == 0
+    found = pgd(model, x.clone().requires_grad_(), y, report=True, **options)
+    assert not any(v.requires_grad for v in vars(found).values()) and torch.equal(
+        found.x_adv, pgd(model, x, y, **options)
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -194,6 +318,11 @@ def test_visit_sees_the_start_and_every_iterate_and_the_last_is_returned():
         (dict(ball=8 / 255), "attacks.Linf"),
         (dict(steps=-1), "steps -1"),
         (dict(step_size=-0.1), "step_size -0.1"),
+        (dict(step_size=math.nan), "step_size nan"),
+        (dict(loss="hinge"), "'hinge'; choose one of cross-entropy, margin"),
+        (dict(restarts=0), "restarts is 0"),
+        (dict(restarts=2, random_start=False), "2 restarts without a random start"),
+        (dict(batch_size=0), "batch_size 0"),
     ],
 )
 def test_impossible_settings(model, changes, message):

