@@ -62,12 +62,16 @@ class Clock:
     """CPU and wall seconds by file: a worker writes them into each report, the controller adds them up."""
 
     def __init__(self):
-        self.started, self.last, self.files, self.wall = time.monotonic(), 0.0, Counter(), Counter()
+        self.started, self.files, self.wall = time.monotonic(), Counter(), Counter()
+        self.imports = self.last = 0.0
 
     @staticmethod
     def cpu() -> float:
         """Seconds of this process and of those it has waited for, a notebook's kernel among them."""
         return sum(os.times()[:4])
+
+    def pytest_collection_finish(self):
+        self.imports = self.cpu()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self):
@@ -78,12 +82,14 @@ class Clock:
         report = yield
         now = self.cpu()
         report.cpu, self.last = now - self.last, now
+        report.imports, self.imports = self.imports, 0.0
         return report
 
     def pytest_runtest_logreport(self, report):
         file = report.nodeid.partition("::")[0]
         self.files[file] += getattr(report, "cpu", 0)
         self.wall[file] += report.duration
+        self.files["imports and collection"] += getattr(report, "imports", 0)
 
     def pytest_terminal_summary(self, terminalreporter):
         taken, most = time.monotonic() - self.started, self.files.most_common(12)
@@ -92,8 +98,9 @@ class Clock:
         terminalreporter.section(f"{sum(self.files.values()):.0f} s of CPU in {taken:.0f} s")
         for file, cpu in most:
             terminalreporter.write_line(f"{cpu:6.1f} s of CPU {self.wall[file]:6.1f} s  {file}")
-        others = sum(self.files.values()) - sum(cpu for _, cpu in most)
-        terminalreporter.write_line(f"{others:6.1f} s of CPU in {len(self.files) - len(most)} other files")
+        if others := len(self.files) - len(most):
+            rest = sum(self.files.values()) - sum(cpu for _, cpu in most)
+            terminalreporter.write_line(f"{rest:6.1f} s of CPU           {others} other files")
 
 
 def pytest_configure(config):
