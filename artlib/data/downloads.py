@@ -49,10 +49,8 @@ def compare(path: Path, md5: str | None) -> None:
     """Raise FileError if `path` has another md5, which is computed once in a process."""
     if md5 is None:
         return
-    with reading(readable(path)):
-        state = path.stat()
-        got = _remembered(path, state.st_size, state.st_mtime_ns)
-    if got != md5:
+    state = readable(path).stat()
+    if (got := _remembered(path, state.st_size, state.st_mtime_ns)) != md5:
         raise FileError(f"{path} is not the published file (md5 {got} instead of {md5}): delete it and load again")
 
 
@@ -92,5 +90,5 @@ def _save(response, path: Path, url: str, md5: str | None) -> None:
 
 
 def _digest(path: Path, algorithm: str) -> str:
-    with open(path, "rb") as file:
+    with reading(path), open(path, "rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
