@@ -7,9 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from artlib import models, objectives
+from artlib import models
 from artlib.attacks import L2, Adam, Box, L2Step, Linf, Sign, ascend, gradient_of, pgd
 from artlib.attributions import score
+from artlib.trainings import Art, Batch, Pgd
 
 F64 = torch.float64
 N = 4
@@ -41,21 +42,21 @@ def distance(ball, a, b):
     return (a - b).flatten(1).norm(dim=1, p=math.inf if isinstance(ball, Linf) else 2)
 
 
-def art(model, x, y, *, ball, steps, step_size, generator=None):
-    s = objectives.art_settings("paper", attack_steps=steps, step_size=step_size, beta=5.0)
-    return objectives.art_attack(model, x, y, settings=s, eps=ball.eps, start=ball.random(x, generator=generator))
+def inner(kind, **changes):
+    """The attack inside a training."""
 
+    def attack(model, x, y, *, ball, steps, step_size, generator=None):
+        training = kind(eps=ball.eps, steps=steps, step_size=step_size, **changes)
+        return training.attacked(Batch(model, x, y, start=ball.random(x, generator=generator)))
 
-def inner_pgd(model, x, y, *, ball, steps, step_size, generator=None):
-    options = dict(eps=ball.eps, steps=steps, step_size=step_size, train_mode=False)
-    return objectives.pgd_attack(model, x, y, start=ball.random(x, generator=generator), **options)
+    return attack
 
 
 ATTACKS = [  # attack, ball, whether it raises the cross-entropy
     pytest.param(pgd, Linf(8 / 255), True, id="pgd-linf"),
     pytest.param(pgd, L2(0.5), True, id="pgd-l2"),
-    pytest.param(inner_pgd, Linf(8 / 255), True, id="pgd-inner"),
-    pytest.param(art, Linf(8 / 255), False, id="art"),
+    pytest.param(inner(Pgd), Linf(8 / 255), True, id="pgd-inner"),
+    pytest.param(inner(Art, beta=5.0), Linf(8 / 255), False, id="art"),
 ]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from artlib import compiled, models
 from artlib.attacks import Linf, ifia
 from artlib.attributions import integrated_gradients
-from artlib.objectives import ART_SETTINGS, art_attack, art_settings, art_step, natural_step, pgd_attack, runner_up
+from artlib.trainings import Art, Batch, Pgd
 
 F64 = torch.float64
 x = torch.rand(6, 3, 8, 8, dtype=F64, generator=torch.Generator().manual_seed(1))
@@ -22,9 +22,9 @@ EPS = 0.03
 def network(dtype=F64, dropout=0.0):
     noise = torch.Generator().manual_seed(0)
     layers = [models.Conv2d(3, 4, 3, padding=1, bias=False), models.BatchNorm2d(4), nn.ReLU(), nn.Dropout(dropout)]
-    net = nn.Sequential(
-        models.Normalize((0.5,) * 3, (0.25,) * 3), *layers, models.layers.MeanPool(), nn.Linear(4, 4)
-    ).double()
+    net = models.wrap(
+        nn.Sequential(*layers, models.layers.MeanPool(), nn.Linear(4, 4)).double(), (0.5,) * 3, (0.25,) * 3
+    )
     for p in net.parameters():
         p.data = torch.randn(p.shape, generator=noise, dtype=F64)
     return net.to(dtype)
@@ -36,17 +36,20 @@ def nothing_given_up(monkeypatch):
     monkeypatch.setattr(compiled, "_said", set())
 
 
-def step(net, images, labels, *, kind, compile):
-    net.zero_grad()
-    shared = dict(eps=EPS, start=Linf(EPS).random(images, generator=torch.Generator().manual_seed(3)), compile=compile)
-    if kind == "pgd":
-        x_adv = pgd_attack(net, images, labels, steps=2, step_size=0.01, train_mode=True, **shared)
-        outputs = natural_step(net.train(), x_adv, labels, compile=compile)
-    else:
-        settings = art_settings(kind, attack_steps=2, attack_topk=None)
-        outputs = art_step(net, images, labels, settings=settings, **shared)
-    (2 * outputs[0]).backward()
-    outputs = [v.detach() for v in outputs]
+TRAININGS = {
+    "pgd": Pgd(eps=EPS, steps=2, step_size=0.01, statistics="batch"),
+    "art": Art(eps=EPS, steps=2),
+    "art held": Art(eps=EPS, steps=2, statistics="held"),
+    "art authors": Art(**Art.protocols["authors"] | dict(eps=EPS, steps=2, attack_topk=None)),
+}
+
+
+def step(net, images, labels, *, training, compile):
+    net.train().zero_grad()
+    start = training.start(images, generator=torch.Generator().manual_seed(3))
+    losses = training.losses(Batch(net, images, labels, start=start, compile=compile))
+    (2 * losses.total).backward()
+    outputs = [v.detach() for v in (losses.total, losses.logits, *losses.parts.values())]
     return [v.clone() for v in [*outputs, *(p.grad for p in net.parameters()), *net.buffers()]]
 
 
@@ -55,14 +58,14 @@ def same(found, expected, tolerance):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", ["pgd", *ART_SETTINGS])
-def test_a_step_is_the_eager_one_after_an_update_and_in_other_modes_too(kind, capsys):
+@pytest.mark.parametrize("training", TRAININGS.values(), ids=TRAININGS)
+def test_a_step_is_the_eager_one_after_an_update_and_in_other_modes_too(training, capsys):
     """Twice: the second step has other weights, statistics and images, and comes from the graphs of the first."""
     fast, slow = network(), network()
     for images, labels in ((x, y), (x.flip(0), y.flip(0))):
         same(
-            step(fast, images, labels, kind=kind, compile=True),
-            step(slow, images, labels, kind=kind, compile=False),
+            step(fast, images, labels, training=training, compile=True),
+            step(slow, images, labels, training=training, compile=False),
             1e-10,
         )
         for net in (fast, slow):
@@ -75,20 +78,19 @@ def test_a_step_is_the_eager_one_after_an_update_and_in_other_modes_too(kind, ca
 
 def test_no_graph_of_another_network_sharpness_or_precision(operation_by_operation):
     net, images = network(torch.float32).eval(), x.float()
-    negative = runner_up(net(images), y)
 
     def both(**changes):
-        options = dict(settings=art_settings("paper", **changes), eps=EPS, start=images, negative=negative)
-        found, expected = (art_attack(net, images, y, compile=c, **options) for c in (True, False))
+        art = Art(eps=EPS, steps=1, **changes)
+        found, expected = (art.attacked(Batch(net, images, y, compile=c)) for c in (True, False))
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
         return expected
 
-    first = both(attack_steps=1)
-    assert not torch.equal(first, both(attack_steps=1, beta=2.0))
+    first = both()
+    assert not torch.equal(first, both(beta=2.0))
     net[3] = nn.LeakyReLU(0.5)
-    assert not torch.equal(first, both(attack_steps=1))
+    assert not torch.equal(first, both())
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        both(attack_steps=1)
+        both()
     assert len(compiled._graphs[net]) == 4 and not compiled._broken
 
 
@@ -241,9 +243,13 @@ def test_an_error_disables_nothing_and_a_function_that_cannot_be_traced_only_wit
 
 
 def test_an_error_of_the_users_own_is_not_swallowed():
-    with pytest.raises(ValueError, match="beta is 0"):
-        options = dict(settings=art_settings("paper", beta=0.0), eps=EPS, start=x, negative=y)
-        art_attack(network(), x, y, compile=True, **options)
+    class Functional(nn.Sequential):
+        def forward(self, z):
+            return torch.relu(super().forward(z))
+
+    with pytest.raises(ValueError, match="Functional calls relu"):
+        Art(eps=EPS, steps=1).attacked(Batch(Functional(*network()), x, y, compile=True))
+    assert not compiled._broken
 
 
 def test_compiling_pays_for_much_work_alone_and_counting_leaves_the_model_as_it_was():

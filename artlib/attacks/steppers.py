@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from artlib.settings import Positive, Settings, Share
+
 
 class Stepper(Protocol):
     """Settings of a kind of step; `start()` gives one attack's own function from gradient to direction."""
@@ -34,12 +36,12 @@ class L2Step:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Settings):
     """Kingma and Ba 2015: m / (sqrt(v) + eps) with running means m of g and v of g^2, corrected for their start."""
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
+    beta1: Share = 0.9
+    beta2: Share = 0.999
+    eps: Positive = 1e-8
 
     def start(self) -> Callable[[Tensor], Tensor]:
         """Means of this attack alone."""

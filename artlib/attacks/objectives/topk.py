@@ -6,17 +6,14 @@ from torch import Tensor
 
 from artlib import metrics
 from artlib.attacks.objectives.objective import Objective
+from artlib.settings import Count, Settings
 
 
 @dataclass(frozen=True)
-class TopK(Objective):
+class TopK(Objective, Settings):
     """Minus the sum of the map over S_k(x), the k largest pixels of the clean map (Ghorbani et al. 2019; facts §2)."""
 
-    k: int
-
-    def __post_init__(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(f"k is {self.k!r}; it is a number of pixels, 1 or more")
+    k: Count
 
     def aim(self, before: Tensor) -> Tensor:
         """S_k(x) as a bool mask (N, H, W); ValueError where maps have fewer pixels than k."""
