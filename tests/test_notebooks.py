@@ -21,7 +21,7 @@ BAD = {
     "unknown data set": (dict(dataset="cifar11"), "unknown data set 'cifar11': choose one of blossoms, cifar10"),
     "no such folder": (dict(dataset="folder:no/such"), "there is no folder no/such: give folder:PATH"),
     "unknown preset": (dict(preset="fast"), "unknown preset 'fast'; choose one of smoke, quick, cpu, gpu, paper"),
-    "unknown protocol": (dict(protocol="code"), "unknown protocol 'code'; choose one of paper, authors"),
+    "unknown protocol": (dict(protocol="code"), "unknown protocol 'code'; choose one of paper"),
     "seed in quotes": (dict(seed="0", seeds=["0"]), "seed is '0', a str; it must be of type int"),
     "unknown device": (dict(device="tpu"), "device 'tpu' is not available here; choose 'auto' or 'cpu'"),
 }
