@@ -42,7 +42,7 @@ def test_settings_are_the_defaults_and_what_is_given(config, changes):
         (dict(dataset="folder:no/such"), "there is no folder no/such: give folder:PATH"),
         (dict(dataset=None), "dataset is None"),
         (dict(preset="a/b"), "unknown preset 'a/b'; choose one of smoke, quick"),
-        (dict(protocol="$(x)"), "unknown protocol '$(x)'; choose one of paper, authors"),
+        (dict(protocol="$(x)"), "unknown protocol '$(x)'; choose one of paper"),
         (dict(device=1), "device is 1, an int|device is 1, a int"),
         (dict(seed="0/1"), "seed is '0/1'"),
         (dict(seed=-1), "seed is -1; it must be 0 or larger"),

@@ -29,9 +29,7 @@ def check(run: dict) -> dict:
     """The same settings, if artlib knows their names. Raises ValueError for a name, a type or a folder it does not."""
     from artlib import data, presets  # torch comes with them, which the summary does without
 
-    names = {name: value for name, value in run.items() if name != "seeds"}
-    for seed in run["seeds"]:
-        presets.check(**names, seed=seed)
+    presets.check(**run)
     dataset = run["dataset"]
     if dataset.startswith("folder:"):
         if not (folder := Path(dataset.removeprefix("folder:")).expanduser()).is_dir():
