@@ -51,7 +51,7 @@ def each_statistics() -> dict[str, Training]:
     """Every training of `TRAININGS`, by each statistics it can have, and the authors' ART."""
     found = {}
     for name, kind in TRAININGS.items():
-        quick = kind.of("toy").at_most(2)
+        quick = kind.of("toy").eased(steps=2)
         if "statistics" in names(kind):
             found |= {f"{name} {s}": replace(quick, statistics=s) for s in STATISTICS}
         else:
@@ -60,7 +60,7 @@ def each_statistics() -> dict[str, Training]:
 
 
 EACH = each_statistics()
-OBJECTIVES = {name: kind.of("toy").at_most(2) for name, kind in TRAININGS.items()} | {
+OBJECTIVES = {name: kind.of("toy").eased(steps=2) for name, kind in TRAININGS.items()} | {
     "art authors": replace(AUTHORS, attack_cosine_eps=10.0)  # 8 of it bound the norms, 3 do not
 }
 

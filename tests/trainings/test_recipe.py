@@ -207,9 +207,9 @@ def test_every_training_has_settings_for_every_protocol_and_what_readers_need(na
 @pytest.mark.parametrize("name", ["pgd", "art"])
 def test_a_cheaper_attack_goes_as_far(name):
     full = TRAININGS[name](steps=9, step_size=0.01)
-    cheap = full.at_most(3)
-    assert (cheap.steps, cheap.step_size) == (3, pytest.approx(0.03)) and full.at_most(9) is full
-    assert Natural().at_most(1) == Natural() and cheap.passes < full.passes
+    cheap = full.eased(steps=3)
+    assert (cheap.steps, cheap.step_size) == (3, pytest.approx(0.03)) and full.eased(steps=9) is full
+    assert Natural().eased(steps=1) == Natural() and cheap.passes < full.passes
 
 
 def test_weights_are_in_the_dtype_of_the_precision():
