@@ -1,11 +1,11 @@
 """Robustness of model attributions: ART (Singh et al., ECCV 2020) and LENS (Kamath et al., AAAI 2024).
 
-The way of the data; a module imports only from its left, and from everywhere `paths`, `metrics`, `paper` and
-`distributed`:
+The way of the data; a module imports only from its left, and from everywhere `paths`, `files`, `settings`, `progress`,
+`digest`, `metrics`, `paper` and `distributed`:
 
-    data -> models -> attributions -> attacks -> attribution_attacks -> objectives -> training
-                                                                                         |
-                                              plots <- results <- presets <- evaluation <+
+    data -> models -> compiled -> attributions -> attacks -> trainings -> measurements -> presets -> results
+                                                                                                       |
+                                                                 scoreboard <- plots <- tables, costs <+
 
 Modules load on first use (`import artlib; artlib.metrics.kendall`), so that `import artlib` itself costs nothing.
 """
@@ -18,6 +18,7 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "paths",
     "files",
     "settings",
+    "progress",
     "digest",
     "metrics",
     "paper",
@@ -27,7 +28,6 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "compiled",
     "attributions",
     "attacks",
-    "attribution_attacks",
     "trainings",
     "measurements",
     "presets",
@@ -35,6 +35,7 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "costs",
     "tables",
     "plots",
+    "scoreboard",
 )
 
 

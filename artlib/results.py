@@ -110,7 +110,7 @@ def model(
     with ExitStack() as lock:
         with distributed.first():
             if leads:
-                lock.enter_context(files.only_one(path))
+                lock.enter_context(files.only_one(path, tell=progress))
         if path.exists():
             return _loaded(recipe, images, path).to(device)
         checkpoint = path.with_suffix(".checkpoint")
@@ -200,7 +200,7 @@ def measured(
     path = _place(f"{name}.{measurement.name}.{key}.json")
     if path.exists():
         return _checked(path, measurement, test, weights)
-    with files.only_one(path):
+    with files.only_one(path, tell=progress):
         if path.exists():
             return _checked(path, measurement, test, weights)
         started = time.monotonic()

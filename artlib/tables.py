@@ -9,7 +9,7 @@ from torch import nn
 from artlib import metrics, paper, results
 from artlib.attacks import KEPT, STATUS, Manipulated
 from artlib.data import ImageSet
-from artlib.measurements import MEASUREMENTS, Metric
+from artlib.measurements import MEASUREMENTS, Measurement, Metric
 from artlib.paths import slug
 from artlib.trainings import TRAININGS, Recipe
 
@@ -39,18 +39,30 @@ def summary(sets: Sequence[ImageSet]) -> "pd.DataFrame":
     return pd.DataFrame([row | {"fingerprint": row["fingerprint"][:12]} for row in rows])
 
 
+_PIXELS = ("eps", "step_size")  # shown as 8/255
+
+
 def compare_recipes(recipes: Mapping[str, Recipe]) -> "pd.DataFrame":
     """The fields in which trainings usually differ, one column a recipe; blank where a training has no such field."""
-    import pandas as pd
-
     shown = ("arch", "epochs", "batch_size", "lr", "schedule", "augment", "seed")
     columns = {}
     for name, recipe in recipes.items():
         fields = recipe.plain()
-        training = fields["training"]
-        columns[name] = {f: fields[f] for f in shown} | {k: v for k, v in training.items() if k != "kind"}
-        pixels = {f: f"{255 * training[f]:.3g}/255" for f in ("eps", "step_size") if f in training}
-        columns[name] |= pixels
+        columns[name] = fields["training"] | {f: fields[f] for f in shown}
+    return _settings(columns)
+
+
+def compare_measurements(measurements: Mapping[str, Measurement]) -> "pd.DataFrame":
+    """All settings, one column a measurement; blank where it has no such field."""
+    return _settings({name: m.plain() for name, m in measurements.items()})
+
+
+def _settings(columns: dict[str, dict]) -> "pd.DataFrame":
+    import pandas as pd
+
+    for column in columns.values():
+        del column["kind"]
+        column |= {f: f"{255 * column[f]:.3g}/255" for f in _PIXELS if f in column}
     return pd.DataFrame(columns).fillna("")
 
 
@@ -90,7 +102,7 @@ def values(records: Records) -> dict[str, dict[str, list[list[float]]]]:
     return found
 
 
-def table(records: Records, *, dataset: str, seed: int = 0) -> "pd.DataFrame":
+def table(records: Records, *, dataset: str, titles: Mapping[str, str] | None = None, seed: int = 0) -> "pd.DataFrame":
     """One row per training and metric: mean over images and seeds, 95% interval over images, number of images.
 
     low, high: Wilson's interval for proportions, else the bootstrap's, as wide as the images of one seed allow, since
@@ -105,7 +117,8 @@ def table(records: Records, *, dataset: str, seed: int = 0) -> "pd.DataFrame":
         for metric, by_seed in measures.items():
             noise = torch.Generator().manual_seed(seed)
             pooled = torch.tensor([v for each in by_seed for v in each], dtype=torch.float64)
-            row = {"dataset": dataset, "training": training, "metric": metric}
+            row = {"dataset": dataset, "training": training, "title": (titles or {}).get(training) or title(training)}
+            row["metric"] = metric
             if len(pooled):
                 unit = METRICS[metric][1].scale
                 low, high = metrics.interval(pooled, unit=unit, seeds=len(by_seed), generator=noise)

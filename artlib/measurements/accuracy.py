@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from artlib.attacks.balls import Linf
 from artlib.attacks.pgd import pgd
 from artlib.data.images import ImageSet
-from artlib.measurements.measurement import Measurement, Metric, floats, predictions, progress_bar, shuffled
+from artlib.measurements.measurement import Measurement, Metric, floats, predictions, shuffled
+from artlib.progress import bar as progress_bar
 from artlib.settings import Count, NotNegative, Pixels, Whole
 
 
@@ -51,7 +52,7 @@ class Accuracy(Measurement):
         attack = dict(ball=Linf(self.eps), steps=self.steps, step_size=self.step_size, loss=self.loss)
         attack |= dict(restarts=self.restarts, generator=noise, report=True)
         held, vanished = [], []
-        with progress_bar(len(y), f"PGD-{self.steps}", shown=progress) as bar:
+        with progress_bar(len(y), f"PGD-{self.steps}", unit="image", shown=progress) as bar:
             for xb, yb in zip(x.split(self.rows), y.split(self.rows), strict=True):
                 found = pgd(model, xb, yb, **attack)
                 held.append((found.logits.argmax(1) == yb).double())

@@ -14,7 +14,8 @@ from artlib.attacks.objectives import OBJECTIVES
 from artlib.attributions.explainer import Explainer
 from artlib.attributions.integrated_gradients import RULES, integrated_gradients
 from artlib.data.images import ImageSet
-from artlib.measurements.measurement import Measurement, Metric, floats, predictions, progress_bar
+from artlib.measurements.measurement import Measurement, Metric, floats, predictions
+from artlib.progress import bar as progress_bar
 from artlib.settings import Count, NotNegative, Pixels, Positive, Whole
 
 
@@ -111,7 +112,7 @@ class AttributionRobustness(Measurement):
         Raises ValueError when k is larger than the map.
         """
         x, y = floats(model, images)
-        with progress_bar(len(y), "attacking explanations", shown=progress) as bar:
+        with progress_bar(len(y), "attacking explanations", unit="image", shown=progress) as bar:
             found = ifia(
                 model,
                 x,

@@ -1,8 +1,6 @@
 """The shape that every measurement of a trained model has: settings, and values per image."""
 
-import sys
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -81,15 +79,6 @@ def predictions(model: nn.Module, images: ImageSet, *, batch_size: int = 500) ->
     dtype = next(model.parameters()).dtype
     found = [model(x).argmax(1) for x, _ in batches(images, batch_size, dtype=dtype)]
     return torch.cat(found) if found else images.labels[:0]
-
-
-@contextmanager
-def progress_bar(total: int, label: str, *, shown: bool):
-    """A bar that counts images, on standard output."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=label, unit="image", disable=not shown, file=sys.stdout, mininterval=1) as bar:
-        yield bar
 
 
 def first_correct(models: Mapping[str, nn.Module], images: ImageSet) -> ImageSet:

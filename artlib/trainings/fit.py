@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from artlib import compiled, distributed, models
 from artlib.data import AUGMENT, SETS, ImageSet, batches, mean_std
 from artlib.digest import code_digest
+from artlib.progress import bar as progress_bar
 from artlib.trainings import guard
 from artlib.trainings.checkpoint import State, saved_code
 from artlib.trainings.recipe import Recipe
@@ -153,17 +153,19 @@ def fit(
     watched = guard.probe(recipe.training, images, dtype=recipe.dtype, generator=generator(recipe.seed, "guard", 0))
     started, saved, earlier = time.monotonic(), time.monotonic(), state.seconds
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with _bar(recipe, state, per_epoch, progress and leads) as bar, forked, arithmetic(recipe.precision, device):
+    label, shown = f"{recipe.label} on {recipe.dataset}", progress and leads
+    bar = progress_bar(recipe.epochs * per_epoch, label, unit="update", shown=shown, initial=state.step)
+    with bar as ticks, forked, arithmetic(recipe.precision, device):
         for step, x, y in _batches(recipe, images, per_epoch, start=state.step):
             rate, whole = learning_rate(recipe, step, per_epoch), len(x) == recipe.batch_size
             done = step / (recipe.epochs * per_epoch)
             train_step(recipe, state, x, y, rate, progress=done, compile=compile and whole)
             state.step = step + 1
-            if bar.update():
+            if ticks.update():
                 means = state.means()
-                bar.set_postfix(loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.1%}", refresh=False)
+                ticks.set_postfix(loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.1%}", refresh=False)
             if epoch_ends := state.step % per_epoch == 0:
-                state.history.append(state.means() | _guarded(recipe, state, watched, tell=progress and leads))
+                state.history.append(state.means() | _guarded(recipe, state, watched, tell=shown))
                 state.totals = {}
             now = time.monotonic()  # after the totals: a GPU has then done what it was told
             state.seconds = earlier + now - started
@@ -184,13 +186,6 @@ def _guarded(recipe: Recipe, state: State, watched: Batch | None, *, tell: bool)
     if told and tell:
         print(f"epoch {len(state.history) + 1}: {told}", flush=True)
     return {"guard": found, "warning": told}
-
-
-def _bar(recipe: Recipe, state: State, per_epoch: int, shown: bool):
-    from tqdm import tqdm
-
-    total, label = recipe.epochs * per_epoch, f"{recipe.label} on {recipe.dataset}"
-    return tqdm(total=total, initial=state.step, desc=label, disable=not shown, file=sys.stdout, mininterval=1)
 
 
 def _continues(checkpoint: Path, code: str, *, edited: bool) -> bool:

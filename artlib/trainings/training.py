@@ -73,6 +73,11 @@ class Training(Settings):
         return self.name
 
     @property
+    def heading(self) -> str:
+        """The title, with that number: PGD-10."""
+        return self.title + self.label.removeprefix(self.name)
+
+    @property
     def passes(self) -> float:
         """What an update costs an image, about, in forward passes."""
         return 3

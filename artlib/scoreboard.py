@@ -1,0 +1,175 @@
+"""The papers' numbers beside ours: a row a training, a column a metric, both numbers and a mark in a cell; claims."""
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from artlib import paper, results, tables
+from artlib.paths import REFERENCE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMES = {
+    "cifar10": "CIFAR-10",
+    "svhn": "SVHN",
+    "gtsrb": "GTSRB",
+    "flower17": "Flower17",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+}
+COLORS = {"✓": "#009E73", "✗": "#D55E00", "?": "#777777"}  # of a mark; the mark itself says the same
+
+
+def runs(table: str, *, dataset: str | None = None, protocol: str | None = None) -> list[str]:
+    """The names of the recorded runs of a table, such as table1-cifar10-paper-seed0, in alphabetical order."""
+    middle = f"{dataset or '*'}-{protocol or '*'}"
+    found = sorted(p.stem for p in REFERENCE.glob(f"{table}-{middle}-seed*.json"))
+    return [name for name in found if (REFERENCE / f"{name}.csv").exists() and not name.endswith("-claims")]
+
+
+def about(run: str) -> dict:
+    """Data set, title with its note, preset, protocol and commit of a recorded run."""
+    told = json.loads((REFERENCE / f"{run}.json").read_text())
+    data = told["data"][0]
+    name = NAMES.get(data["name"], data["name"])
+    note = data["note"].removeprefix(name).strip(" ()")
+    title = f"{name} ({note})" if note else name
+    commit = told["machine"]["commit"][:7]
+    return {"dataset": data["name"], "title": title, "commit": commit} | {k: told[k] for k in ("preset", "protocol")}
+
+
+def board(table: "pd.DataFrame", verdicts: "pd.DataFrame", *, printed: str = "table1") -> "pd.DataFrame":
+    """One row a training, one column a metric, cells "69.00 | 61.1 (59.3–62.9) ✓": printed | measured [interval] mark.
+
+    table: as `tables.table` makes it, one data set; verdicts: as `paper.verdicts`, indexed by the claims' ids. The mark
+    is that of all orderings in which the cell takes part: ✗ if one is not reproduced, ? if one is inconclusive, else ✓.
+    What the paper does not print, or was not measured, is blank.
+    """
+    import pandas as pd
+
+    dataset = table["dataset"].iloc[0]
+    known = paper.table(printed)
+    known = known[known["dataset"] == dataset].set_index("training")
+    metrics = list(dict.fromkeys(table["metric"]))
+    rows = [*known.index, *(t for t in dict.fromkeys(table["training"]) if t not in known.index)]
+    measured = table.set_index(["training", "metric"])
+    cells = {
+        m: [_cell(known, measured, t, m) + _mark(verdicts, t, m, (t, m) in measured.index) for t in rows]
+        for m in metrics
+    }
+    heading = {m: tables.METRICS[m][1].title if m in tables.METRICS else m for m in metrics}
+    titles = table.set_index("training")["title"].to_dict() if "title" in table else {}
+    printed_as = known["approach"].to_dict()
+    index = [titles.get(t) or printed_as.get(t) or tables.title(t) for t in rows]
+    return pd.DataFrame({heading[m]: cells[m] for m in metrics}, index=index)
+
+
+def _cell(known: "pd.DataFrame", measured: "pd.DataFrame", training: str, metric: str) -> str:
+    told = f"{known.loc[training, metric]:.2f}" if training in known.index and metric in known else ""
+    if (training, metric) not in measured.index:
+        return f"{told} | " if told else ""
+    r = measured.loc[(training, metric)]
+    ours = f"{r['mean']:.1f} ({r['low']:.1f}–{r['high']:.1f})"
+    return f"{told} | {ours}" if told else ours
+
+
+def _mark(verdicts: "pd.DataFrame", training: str, metric: str, measured: bool) -> str:
+    if not measured:
+        return ""
+    marks = {
+        v["mark"] for claim, v in verdicts.iterrows() if _sides(claim)[0] == metric and training in _sides(claim)[1]
+    }
+    return "".join(f" {mark}" for mark in "✗?✓" if mark in marks)[:2]
+
+
+def _sides(claim: str) -> tuple[str, tuple[str, str]]:
+    *_, metric, sides = claim.split("/")
+    better, worse = sides.split(">")
+    return metric, (better, worse)
+
+
+def recorded(run: str, *, printed: str = "table1") -> "pd.DataFrame":
+    """`board` of a recorded run."""
+    return board(results.reference(run), recorded_claims(run), printed=printed)
+
+
+def recorded_claims(run: str) -> "pd.DataFrame":
+    """The verdicts of a recorded run, indexed by the claims' ids."""
+    found = results.reference(f"{run}-claims").set_index("claim")
+    return found.astype(object).where(found.notna(), None)
+
+
+def everything(table: str = "table1") -> "pd.DataFrame":
+    """`recorded` of every recorded run of a table, one below the other; a printed data set without one has its rows."""
+    import pandas as pd
+
+    found = {}
+    for run in runs(table):
+        told = about(run)
+        found[f"{told['title']}, {told['preset']} preset, protocol {told['protocol']}"] = recorded(run, printed=table)
+    printed = paper.table(table)
+    blank = [d for d in printed["dataset"].unique() if d not in {about(run)["dataset"] for run in runs(table)}]
+    for dataset in blank:
+        rows = printed[printed["dataset"] == dataset]
+        columns = [c for c in rows if c in tables.METRICS]
+        cells = {tables.METRICS[c][1].title: [f"{v:.2f} | " for v in rows[c]] for c in columns}
+        found[f"{NAMES.get(dataset, dataset)}, not measured"] = pd.DataFrame(cells, index=rows["approach"].tolist())
+    return pd.concat(found, names=["data", "training"]).fillna("")
+
+
+def claims(verdicts: "pd.DataFrame") -> "Shown":
+    """The orderings of a table and what a run says to them, grouped by metric, with a mark and its colour."""
+    import pandas as pd
+
+    rows = []
+    for claim, v in verdicts.iterrows():
+        metric, (better, worse) = _sides(claim)
+        measured = v["difference"] is not None and v["difference"] == v["difference"]
+        row = {
+            "metric": tables.METRICS[metric][1].title if metric in tables.METRICS else metric,
+            "claim": f"{tables.title(better)} > {tables.title(worse)}",
+            "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})" if measured else "",
+        }
+        rows.append(row | {"": v["mark"] or "", "verdict": v["verdict"] or "", "why": v["why"] or ""})
+    found = pd.DataFrame(rows).sort_values("metric", kind="stable", key=lambda c: c.map(_first_seen(rows)))
+    found = found.set_index(["metric", "claim"])
+    style = found.style.set_uuid("claims")  # a fixed one, else no stored output would equal the next
+    style = style.map(lambda mark: f"color: {COLORS.get(mark, 'inherit')}; font-weight: bold", subset=[""])
+    left = [{"selector": "th, td", "props": [("text-align", "left"), ("vertical-align", "top")]}]
+    return Shown(found.to_string(), style.set_table_styles(left).to_html())
+
+
+def _first_seen(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    return {metric: i for i, metric in enumerate(dict.fromkeys(row["metric"] for row in rows))}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a notebook shows: HTML, and text where there is none; both the same at every run."""
+
+    text: str
+    markup: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return self.markup
+
+
+def folded(title: str, table: "pd.DataFrame") -> Shown:
+    """A table that a notebook shows folded away, under a title."""
+    markup = f"<details><summary>{html.escape(title)}</summary>{table.to_html()}</details>"
+    return Shown(f"{title}\n{table}", markup)
+
+
+def markdown(found: "pd.DataFrame") -> str:
+    """A table of text as the README holds it, with the index as its first column."""
+    head = ["", *map(str, found.columns)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for index, row in zip(found.index, found.values, strict=True):
+        lines.append("| " + " | ".join([str(index), *(str(v).replace("|", "/") for v in row)]) + " |")
+    return "\n".join(lines)
