@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from artlib import files, paths
+from artlib import files, metrics, paths
 from artlib.trainings import TRAININGS
 
 if TYPE_CHECKING:
@@ -248,3 +248,29 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
+
+
+def attack_grid(
+    x: torch.Tensor,
+    attacked: Mapping[str, Any],
+    confidences: Mapping[str, tuple[float, float]],
+    *,
+    k: int,
+    title: str = "",
+    size: float = 1.7,
+) -> "Figure":
+    """One image under attack, a row a training: image, change x 10, attacked image, its map before and after.
+
+    x: (C, H, W) in [0, 1]; attacked[training]: a `Manipulated` of that one image; confidences[training]: that of its
+    class before and after. The k largest pixels of each map are outlined; IN and K stand under the last panel.
+    """
+    rows, captions = {}, {}
+    for name, found in attacked.items():
+        before, after = (Panel(m[0], metrics.topk_mask(m, k)[0]) for m in (found.before, found.after))
+        heading = label(name)
+        rows[heading] = [x, perturbation(x, found.x_adv[0]), found.x_adv[0], before, after]
+        shared = metrics.topk_intersection(found.before, found.after, k).item()
+        told = [f"confidence {c:.1%}" for c in confidences[name]]
+        captions[heading] = [told[0], "", told[1], "", f"IN {shared:.0%}, K {found.kendall.item():.2f}"]
+    columns = ["image", "change × 10", "attacked image", f"map, top {k}", f"map after, top {k}"]
+    return heatmap_grid(rows, columns=columns, captions=captions, title=title, size=size)

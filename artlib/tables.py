@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from artlib import metrics, paper, results
+from artlib import metrics, results
 from artlib.attacks import KEPT, STATUS, Manipulated
 from artlib.data import ImageSet
 from artlib.measurements import MEASUREMENTS, Measurement, Metric
@@ -149,10 +149,8 @@ def one_image(
 
     rows = {}
     for name, found in attacked.items():
-        with torch.no_grad():
-            after = models[name](found.x_adv).softmax(1)[0, y.item()].item()
         rows[name] = {
-            "confidence after": after,
+            "confidence after": confidence(models[name], found.x_adv, y),
             "status": STATUS[found.status.item()],
             "step kept": found.kept_step.item(),
             "IN": metrics.topk_intersection(found.before, found.after, k).item(),
@@ -161,23 +159,10 @@ def one_image(
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def overview(name: str) -> "pd.DataFrame":
-    """A printed table; beside it the recorded reference runs, with preset and note on the data; blank where none is."""
-    import pandas as pd
-
-    printed = paper.table(name).drop(columns="approach").set_index(["dataset", "training"])
-    recorded = []
-    for dataset in printed.index.unique(0):
-        run = run_name(name, dataset=dataset, protocol="paper")
-        if (found := results.reference(run)) is not None:
-            recorded.append(found.assign(origin=results.reference_origin(run)))
-    if not recorded:
-        return printed
-    long = pd.concat(recorded)
-    wide = long.pivot_table(index=["dataset", "training"], columns="metric", values="mean")
-    wide = wide.reindex(index=printed.index, columns=printed.columns)
-    wide["recorded with"] = long.groupby(["dataset", "training"])["origin"].first()
-    return pd.concat({"paper": printed, "reference": wide}, axis=1)
+@torch.no_grad()
+def confidence(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    """The probability, 0 to 1, that `model` gives to class y (1,) of the one image x (1, C, H, W)."""
+    return model(x).softmax(1)[0, y.item()].item()
 
 
 def run_name(table: str, *, dataset: str, protocol: str, seeds: Sequence[int] = (0,)) -> str:
