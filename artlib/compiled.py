@@ -153,15 +153,21 @@ _ATOMS = (types.NoneType, bool, int, float, complex, str, bytes, type, enum.Enum
 _ATOMS += (torch.dtype, torch.device, torch.memory_format, torch.layout, types.EllipsisType, slice, range)
 _ATOMS += (types.ModuleType, types.CodeType, torch.Size)
 
+_SIMPLE = {bool, int, str, types.NoneType}
+
 
 def _attributes(module: nn.Module, names: dict[int, str]):
-    if any(getattr(module, hooks, None) for hooks in _HOOKS):
+    own = vars(module)
+    if any(own.get(hooks) for hooks in _HOOKS):
         raise _Incomparable(f"a hook on {type(module).__name__} would not be called")
-    return _value({k: v for k, v in vars(module).items() if k not in _OF_MODULES}, names)
+    return tuple((k, _value(v, names)) for k, v in own.items() if k not in _OF_MODULES)
 
 
 def _value(value, names: dict[int, str], path: tuple[int, ...] = ()):
     """`value` as something that is equal as long as nothing in it changes; modules of the network by name."""
+    kind = type(value)
+    if kind in _SIMPLE or (kind is tuple and all(type(v) is int for v in value)):
+        return kind, value
     deeper = partial(_value, names=names, path=(*path, id(value)))
     if isinstance(value, float):
         return float, repr(value)  # NaN equals itself, -0.0 is not 0.0

@@ -326,6 +326,14 @@ def test_the_gradient_in_parts_is_that_of_the_whole(explainer, rows):
     torch.testing.assert_close(b, a, rtol=1e-10, atol=1e-10)
 
 
+def test_no_more_points_than_rows_are_in_memory_at_once():
+    sizes = []
+    handle = net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    attack(rows=9, batch_size=4, steps=2, attribution=partial(integrated_gradients, steps=20, rows=9))
+    handle.remove()
+    assert max(sizes) <= 9 and sizes.count(8) > 20  # 2 points of 4 images, or 2 of 3 where one is misclassified
+
+
 @dataclass(frozen=True)
 class Wanted(Objective):
     """A map's first column, and the second logit."""

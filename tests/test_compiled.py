@@ -22,9 +22,8 @@ EPS = 0.03
 def network(dtype=F64, dropout=0.0):
     noise = torch.Generator().manual_seed(0)
     layers = [models.Conv2d(3, 4, 3, padding=1, bias=False), models.BatchNorm2d(4), nn.ReLU(), nn.Dropout(dropout)]
-    net = models.wrap(
-        nn.Sequential(*layers, models.layers.MeanPool(), nn.Linear(4, 4)).double(), (0.5,) * 3, (0.25,) * 3
-    )
+    body = nn.Sequential(*layers, models.layers.MeanPool(), nn.Linear(4, 4)).double()
+    net = models.wrap(body, (0.5,) * 3, (0.25,) * 3)
     for p in net.parameters():
         p.data = torch.randn(p.shape, generator=noise, dtype=F64)
     return net.to(dtype)

@@ -175,7 +175,8 @@ def _gradient_by_parts(model, x, y, aim, noise, parts, *, explainer, objective, 
     their product is linear in the attribution.
     """
     with smooth(model, beta, threshold=threshold):
-        attribution = explainer.attribution(model, x, y, noise=noise).detach().requires_grad_()
+        attribution = sum(explainer.attribution(model, x, y, noise=noise, points=points) for points in parts)
+        attribution.requires_grad_()
         with torch.enable_grad():
             logits = model(x.clone()).detach().requires_grad_() if objective.needs_logits else None
             value = objective(explainer.maps(attribution, x), logits, y, aim).sum()
