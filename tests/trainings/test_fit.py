@@ -190,8 +190,8 @@ def test_no_image_that_a_training_looks_at_is_farther_than_eps_from_its_own(name
     start, seen = training.start(x, generator=fitting.generator(0, "attack", 0)), []
     state.model.train().register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
     training.losses(Batch(state.model, x, y, start=start, helper=state.helper))
-    for rows in seen:
-        distance = (rows - x.repeat(len(rows) // len(x), 1, 1, 1)).abs().amax((1, 2, 3))
+    for rows in seen:  # of the batch, of twice the batch, or a first look at its first image
+        distance = (rows - torch.cat([x, x])[: len(rows)]).abs().amax((1, 2, 3))
         assert rows.min() >= 0 and rows.max() <= 1 and distance.max() <= eps + 1e-12
     new = [rows for rows in seen if len(rows) == len(x) and not torch.equal(rows, x) and not torch.equal(rows, start)]
     assert bool(new) == isinstance(training, InnerAttack)
