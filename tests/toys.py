@@ -42,6 +42,11 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(v, w) for v, w in pairs)
 
 
+def curves(record: dict) -> list[dict[str, float]]:
+    """The numbers of every epoch, without what a guard of its attack says."""
+    return [{k: v for k, v in entry.items() if isinstance(v, float)} for entry in record["history"]]
+
+
 def names(kind: type) -> list[str]:
     """The fields of settings."""
     return [f.name for f in fields(kind)]

@@ -79,7 +79,8 @@ def _measure(model: nn.Module, x: Tensor, layers: list[nn.Module]) -> None:
     """One pass in eval mode in which every layer gets the statistics of its input just before it needs them."""
 
     def take(layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        layer.running_mean, layer.running_var = moments(inputs[0].detach())
+        values = inputs[0].detach().to(layer.running_mean.dtype)  # torch's own layers hand over bf16 under autocast
+        layer.running_mean, layer.running_var = moments(values)
 
     hooks = [m.register_forward_pre_hook(take) for m in layers]
     try:

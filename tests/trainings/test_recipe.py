@@ -205,11 +205,12 @@ def test_every_training_has_settings_for_every_protocol_and_what_readers_need(na
 
 
 @pytest.mark.parametrize("name", ["pgd", "art"])
-def test_a_cheaper_attack_goes_as_far(name):
+def test_an_eased_attack_goes_as_far_in_fewer_steps(name):
     full = TRAININGS[name](steps=9, step_size=0.01)
-    cheap = full.eased(steps=3)
-    assert (cheap.steps, cheap.step_size) == (3, pytest.approx(0.03)) and full.eased(steps=9) is full
-    assert Natural().eased(steps=1) == Natural() and cheap.passes < full.passes
+    eased = full.eased(steps=3, warmup=0.5)
+    assert (eased.steps, eased.step_size, eased.warmup) == (3, pytest.approx(0.03), 0.5)
+    assert full.eased(steps=9) == full.eased(steps=20) == full.eased() == full and full.eased(steps=0).steps == 0
+    assert Natural().eased(steps=1, warmup=0.5) == Natural() and eased.passes < full.passes
 
 
 def test_weights_are_in_the_dtype_of_the_precision():
