@@ -135,10 +135,21 @@ def _loaded(recipe: Recipe, images: ImageSet, path: Path) -> nn.Module:
         net.load_state_dict(tensors)
     except RuntimeError:
         raise ValueError(f"{path} holds other weights than {recipe.arch}; delete it and run again") from None
-    record = json.loads(metadata["record"])
+    record = _record(path, metadata)
     if record["code"] != training_code(recipe):
         _say_once(f"{path.name}: trained by other code (commit {record['machine']['commit'][:7]}); delete it to renew")
     return net.eval()
+
+
+def _record(path: Path, metadata: dict[str, str]) -> dict:
+    try:
+        record = json.loads(metadata["record"])
+        whole = {"history", "code", "machine"} <= set(record) and "commit" in record["machine"]
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is damaged (its record cannot be read); delete it and run again")
+    return record
 
 
 @cache
@@ -160,7 +171,8 @@ def _check_images(recipe: Recipe, images: ImageSet) -> None:
 
 def training_record(recipe: Recipe, images: ImageSet) -> dict:
     """History, seconds, recipe, data and machine of a trained model, as stored with its weights."""
-    return json.loads(files.read_tensors(model_path(recipe, images))[1]["record"])
+    path = model_path(recipe, images)
+    return _record(path, files.read_tensors(path)[1])
 
 
 # ------------------------------------------------------------------ measurements, made once
@@ -223,7 +235,7 @@ def _checked(path: Path, measurement: Measurement, test: ImageSet, weights: str)
         columns = record["values"]
         lengths = {len(column) for column in columns.values()}
         fits = len(lengths) == 1 and {*measurement.metrics, "index"} <= set(columns) and record["weights"] == weights
-        fits = fits and all(0 <= i < len(test) for i in columns["index"])
+        fits = fits and _indices_fit(columns["index"], measurement, len(test))
         for column in measurement.metrics:
             low, high = measurement.metrics[column].bounds
             fits = fits and all(v is None or low <= v <= high for v in columns[column])
@@ -232,6 +244,13 @@ def _checked(path: Path, measurement: Measurement, test: ImageSet, weights: str)
     if not fits:
         raise ValueError(f"{path} does not hold this measurement of this model; delete it and run again")
     return record
+
+
+def _indices_fit(index: list[int], measurement: Measurement, available: int) -> bool:
+    """Different images of the set, as many as are measured; fewer where not every image is asked."""
+    most = measurement.count(available)
+    least = most if any(metric.paired for metric in measurement.metrics.values()) else 1
+    return least <= len(set(index)) == len(index) <= most and all(0 <= i < available for i in index)
 
 
 # ------------------------------------------------------------------ tables
@@ -287,7 +306,8 @@ def reference(name: str) -> "pd.DataFrame | None":
     path = REFERENCE / f"{name}.csv"
     if not path.exists():
         return None
-    told = files.read_json(path.with_suffix(".json")).get("table")
+    about = path.with_suffix(".json")
+    told = files.read_json(about).get("table") if about.exists() else None
     if told and told != hashlib.sha256(path.read_bytes()).hexdigest():
         raise ValueError(f"{path} and its .json are of different runs; record both again")
     return pd.read_csv(path)

@@ -16,14 +16,26 @@ from artlib.trainings import TRAININGS, Recipe
 if TYPE_CHECKING:
     import pandas as pd
 
-# Every column of every measurement: the measurement's name, and what the column holds.
-METRICS: dict[str, tuple[str, Metric]] = {
-    column: (name, metric) for name, kind in MEASUREMENTS.items() for column, metric in kind.metrics.items()
-}
-PAIRED = tuple(column for column, (_, metric) in METRICS.items() if metric.paired)
-
 # records[training][seed][measurement] is what `results.measured` returns.
 Records = Mapping[str, Mapping[int, Mapping[str, dict]]]
+
+
+def metric_columns() -> dict[str, tuple[str, Metric]]:
+    """Every column of every measurement: the measurement's name, and what the column holds."""
+    return {column: (name, metric) for name, kind in MEASUREMENTS.items() for column, metric in kind.metrics.items()}
+
+
+def paired(records: Records) -> tuple[str, ...]:
+    """The metrics of these records that are of the same images in the same order, for `paper.verdicts`.
+
+    Where an image lacks its value for one model, `values` are not pairs any more.
+    """
+
+    def whole(column: str, name: str) -> bool:
+        each = [seed[name]["values"] for seeds in records.values() for seed in seeds.values() if name in seed]
+        return bool(each) and all(None not in v[column] and v["index"] == each[0]["index"] for v in each)
+
+    return tuple(c for c, (name, metric) in metric_columns().items() if metric.paired and whole(c, name))
 
 
 def title(training: str) -> str:
@@ -87,7 +99,7 @@ def _columns(record: Mapping[str, dict]) -> dict[str, list[float]]:
     """Per-image values of one model, in the unit of the metric; NaN where there is none."""
     return {
         column: [float("nan") if v is None else metric.scale * v for v in record[name]["values"][column]]
-        for column, (name, metric) in METRICS.items()
+        for column, (name, metric) in metric_columns().items()
         if name in record
     }
 
@@ -120,25 +132,25 @@ def table(records: Records, *, dataset: str, titles: Mapping[str, str] | None = 
             row = {"dataset": dataset, "training": training, "title": (titles or {}).get(training) or title(training)}
             row["metric"] = metric
             if len(pooled):
-                unit = METRICS[metric][1].scale
+                unit = metric_columns()[metric][1].scale
                 low, high = metrics.interval(pooled, unit=unit, seeds=len(by_seed), generator=noise)
                 single = [sum(each) / len(each) for each in by_seed if each]
                 row |= {"mean": pooled.mean().item(), "low": low, "high": high, "images": len(pooled)}
                 row |= {"seeds": len(by_seed), "lowest": min(single), "highest": max(single)}
-            name = METRICS[metric][0]
+            name = metric_columns()[metric][0]
             rows.append(row | _failures([record[name]["values"] for record in records[training].values()], metric))
     return pd.DataFrame(rows)
 
 
 def _failures(columns: list[dict], metric: str) -> dict[str, float]:
+    found = {"unranked": sum(v is None for each in columns for v in each[metric])}
     if "status" not in columns[0]:
-        return {}
-    scale = METRICS[metric][1].scale
+        return found
+    scale = metric_columns()[metric][1].scale
     pairs = [pair for each in columns for pair in zip(each[metric], each["status"], strict=True)]
     kept = [scale * v for v, status in pairs if status == KEPT and v is not None]
-    found = {"failed": sum(status != KEPT and v is not None for v, status in pairs)}
-    found["unranked"] = sum(v is None for v, _ in pairs)
-    return {"kept": sum(kept) / len(kept) if kept else float("nan")} | found
+    failed = sum(status != KEPT and v is not None for v, status in pairs)
+    return {"kept": sum(kept) / len(kept) if kept else float("nan"), "failed": failed} | found
 
 
 def one_image(

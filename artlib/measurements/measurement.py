@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from artlib.data.images import ImageSet, batches
+from artlib.models.statistics import mode
 from artlib.settings import Count, Settings, Whole
 
 
@@ -75,9 +76,10 @@ def floats(model: nn.Module, images: ImageSet) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def predictions(model: nn.Module, images: ImageSet, *, batch_size: int = 500) -> Tensor:
-    """Predicted classes (N,) of a data set, on its device."""
+    """Predicted classes (N,) of a data set, on its device; the model is in eval mode meanwhile."""
     dtype = next(model.parameters()).dtype
-    found = [model(x).argmax(1) for x, _ in batches(images, batch_size, dtype=dtype)]
+    with mode(model):
+        found = [model(x).argmax(1) for x, _ in batches(images, batch_size, dtype=dtype)]
     return torch.cat(found) if found else images.labels[:0]
 
 
