@@ -224,9 +224,14 @@ def per_image(work: Work, **loops: int) -> int:
     return count({})
 
 
+def forward_pass(work: Work) -> Work:
+    """One forward pass through the network of `work`, of the same images."""
+    return replace(work, name="forward pass", run=_predictions, loops={})
+
+
 def forward(work: Work) -> int:
     """F: floating-point operations of one forward pass of one image through the network of `work`."""
-    return per_image(replace(work, run=_predictions, loops={}))
+    return per_image(forward_pass(work))
 
 
 def passes(work: Work) -> float:
