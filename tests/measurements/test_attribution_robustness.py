@@ -36,7 +36,13 @@ def test_the_papers_settings(dataset, k, steps):
     assert (m.k, m.steps, m.images, m.sample) == (k, steps, 1000, "random")
     assert [255 * v for v in (m.eps, m.step_size)] == pytest.approx([8, 1])
     assert (m.beta, m.threshold, m.random_start, m.candidates, m.criterion) == (50, None, False, "after", "kendall")
-    assert (m.score_target, m.score_rule, m.ig_rule, m.ig_steps, m.objective) == ("logit", "right", "right", 100, "topk")
+    assert (m.score_target, m.score_rule, m.ig_rule, m.ig_steps, m.objective) == (
+        "logit",
+        "right",
+        "right",
+        100,
+        "topk",
+    )
     assert m == AttributionRobustness.of(dataset, protocol="text")
 
 
