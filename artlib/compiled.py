@@ -24,7 +24,7 @@ from artlib.models import frozen
 WORTHWHILE = {"cpu": 3e13, "cuda": 1e16}
 
 _graphs: "weakref.WeakKeyDictionary[nn.Module, dict]" = weakref.WeakKeyDictionary()
-_broken: "weakref.WeakKeyDictionary[nn.Module, set]" = weakref.WeakKeyDictionary()  # functions, by model
+_broken: set[tuple[weakref.ref, Callable]] = set()  # a model and a function of it that cannot be compiled
 _said: set[str] = set()  # reasons why something is not compiled, each said once
 
 
@@ -44,7 +44,7 @@ def call(function: Callable, model: nn.Module, *tensors: Tensor | None, compile:
     `function` cannot be traced with this model, one line says so and everything goes on without.
     """
     random = any(isinstance(m, nn.Dropout) and m.training and m.p > 0 for m in model.modules())
-    if not compile or random or function in _broken.get(model, ()):
+    if not compile or random or (weakref.ref(model), function) in _broken:
         return function(model, *tensors, **settings)
     try:
         key = _signature(function, model, tensors, settings)
@@ -59,7 +59,7 @@ def call(function: Callable, model: nn.Module, *tensors: Tensor | None, compile:
             return graphs[key](_state(model), *tensors)
     except Exception as error:
         found = function(model, *tensors, **settings)  # raises if the fault is not the compiler's
-        _broken.setdefault(model, set()).add(function)
+        _broken.add((weakref.ref(model), function))
         _say(f"{type(error).__name__}: {str(error).strip()}".splitlines()[0])
         return found
 

@@ -131,6 +131,7 @@ class AttributionRobustness(Measurement):
                 random_start=self.random_start,
                 generator=torch.Generator().manual_seed(self.seed),
                 batch_size=max(1, self.chunk // self.attack_ig_steps),
+                rows=self.chunk,
                 progress=bar.update,
             )
         if (self.score_target, self.score_rule) == ("logit", self.ig_rule):

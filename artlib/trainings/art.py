@@ -14,7 +14,7 @@ from artlib.attacks.ascend import gradient_of
 from artlib.attributions.gradient import input_gradient, score
 from artlib.models.door import check_batch
 from artlib.models.statistics import frozen, normalised_by
-from artlib.models.surrogate import smooth
+from artlib.models.surrogate import check_smooth, smooth
 from artlib.settings import Count, NotNegative, Positive, Whole
 from artlib.trainings.training import PROTOCOLS, Batch, InnerAttack, Losses, _cross_entropy
 
@@ -64,7 +64,8 @@ class Art(InnerAttack):
         return 12 + 6 * self.steps
 
     def losses(self, batch: Batch) -> Losses:
-        """L_ce + lambda L_attr at the end of the attack."""
+        """L_ce + lambda L_attr at the end of the attack; ValueError for a network whose ReLUs escape the surrogate."""
+        check_smooth(batch.model, batch.x)
         negative = self._negative(batch)
         x_adv = self.attacked(batch, negative)
         options = dict(settings=self._of_loss, whole=batch.whole, compile=batch.compile)
@@ -135,7 +136,7 @@ def _norm(v: Tensor) -> Tensor:
 def _gradients(model: nn.Module, x: Tensor, y: Tensor, negative: Tensor | None) -> tuple[Tensor, Tensor]:
     """g^y(x) and g^{i*}(x), both with their graph; i* from these logits when `negative` is None."""
     with torch.enable_grad():
-        logits = model(x)
+        logits = model(x.clone())  # a first layer may work in place
         negative = runner_up(logits.detach(), y) if negative is None else negative
         (positive,) = torch.autograd.grad(score(logits, y).sum(), x, create_graph=True)
         return positive, torch.autograd.grad(score(logits, negative).sum(), x, create_graph=True)[0]
@@ -203,9 +204,10 @@ def art_loss(
         raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     settings = Art(**Art.protocols.get(protocol, {}) | dict(beta=beta))
     check_batch(x, y, model)
+    check_smooth(model, x)
     if negative is None and settings.negative == "clean":
         with torch.no_grad(), frozen(model):
-            negative = runner_up(model(x), y)
+            negative = runner_up(model(x.clone()), y)
     return attribution_loss(model, x if x_adv is None else x_adv, y, settings=settings, clean=x, negative=negative)
 
 

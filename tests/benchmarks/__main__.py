@@ -27,8 +27,9 @@ from artlib.training import pick_device
 from torch import nn
 from tqdm import tqdm
 
-from artlib import attacks, attributions, costs, metrics, models, objectives, results, tables
+from artlib import attacks, attributions, costs, metrics, models, results, tables
 from artlib.paths import FIGURES
+from artlib.trainings import Art, Batch, Natural, Pgd, pick_device
 from tests.benchmarks import released
 
 STEPS = 4  # of IFIA, whose map of the unchanged image is made once
@@ -76,21 +77,21 @@ def with_torch_softplus(work: Callable, *args, **kwargs) -> None:
 
 def art_step(model: nn.Module, x, y, *, protocol: str = "paper", compile: bool = False) -> None:
     """One ART training step, a = 3, with gradients of all weights."""
-    settings = objectives.art_settings(protocol)
-    loss, _, _ = objectives.art_step(model.train(), x, y, settings=settings, eps=8 / 255, start=x, compile=compile)
+    art = Art(**Art.protocols[protocol])
+    loss = art.losses(Batch(model.train(), x, y, compile=compile)).total
     torch.autograd.grad(loss, list(model.parameters()))
 
 
 def natural_step(model: nn.Module, x, y, *, compile: bool = False) -> None:
     """One natural training step."""
-    loss, _ = objectives.natural_step(model.train(), x, y, compile=compile)
+    loss = Natural().losses(Batch(model.train(), x, y, compile=compile)).total
     torch.autograd.grad(loss, list(model.parameters()))
 
 
 def pgd_step(model: nn.Module, x, y, *, compile: bool = False) -> None:
     """One PGD-10 training step."""
-    x_adv = objectives.pgd_attack(model, x, y, start=x, train_mode=False, compile=compile, **ATTACK)
-    natural_step(model, x_adv, y, compile=compile)
+    loss = Pgd(**ATTACK).losses(Batch(model.train(), x, y, compile=compile)).total
+    torch.autograd.grad(loss, list(model.parameters()))
 
 
 def torchattacks_step(model: nn.Module, x, y) -> None:
@@ -190,7 +191,7 @@ def python(code: str) -> None:
 
 def import_works() -> Iterator[Work]:
     """What a user waits for first."""
-    modules = "from artlib import presets, results, tables, training, plots, paper"
+    modules = "from artlib import presets, results, tables, trainings, plots, paper"
     peers = {"torch, torchvision": partial(python, "import torch, torchvision")}
     yield Work("import artlib", partial(python, modules), peers, "at most 1.1 times as long")
 
