@@ -23,7 +23,6 @@ import pandas as pd
 import scipy.stats
 import torch
 import torchattacks
-from artlib.training import pick_device
 from torch import nn
 from tqdm import tqdm
 
