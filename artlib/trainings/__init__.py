@@ -5,9 +5,10 @@ from artlib.trainings.fit import arithmetic, build_model, fit, learning_rate, pi
 from artlib.trainings.natural import Natural
 from artlib.trainings.pgd import Pgd
 from artlib.trainings.recipe import PRECISIONS, Recipe, paper_recipe
+from artlib.trainings.trades import Trades
 from artlib.trainings.training import PROTOCOLS, Batch, InnerAttack, Losses, Training
 
-TRAININGS = {training.name: training for training in (Natural, Pgd, Art)}
+TRAININGS = {training.name: training for training in (Natural, Pgd, Trades, Art)}
 
 __all__ = [
     "PRECISIONS",
