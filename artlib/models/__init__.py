@@ -5,7 +5,7 @@ import re
 import torch
 from torch import nn
 
-from artlib.models import chen, wide_resnet
+from artlib.models import chen, resnet, small_resnet, wide_resnet
 from artlib.models.architecture import Architecture
 from artlib.models.door import check_batch, checked
 from artlib.models.layers import BatchNorm2d, Conv2d, Linear, Normalize, Standardize, layout
@@ -35,7 +35,14 @@ __all__ = [
     "wrap",
 ]
 
-ARCHITECTURES = (wide_resnet.WIDE_RESNET, wide_resnet.HALF, chen.CNN, chen.RESNET)
+ARCHITECTURES = (
+    wide_resnet.WIDE_RESNET,
+    wide_resnet.HALF,
+    chen.CNN,
+    chen.RESNET,
+    resnet.RESNET,
+    small_resnet.SMALL_RESNET,
+)
 
 
 class Wrapped(nn.Sequential):
