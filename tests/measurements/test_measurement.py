@@ -57,7 +57,9 @@ def test_what_classes_name_are_fields(kind):
     """Tables of presets, protocols and loops speak of settings that exist, and of names that exist."""
     names = {f.name for f in fields(kind)}
     assert set(kind.loops) <= names and all(least >= 0 for least in kind.loops.values())
-    assert set(kind.presets) <= set(PRESETS) and set(kind.protocols) <= set(PROTOCOLS) and set(kind.published) <= set(SETS)
+    assert (
+        set(kind.presets) <= set(PRESETS) and set(kind.protocols) <= set(PROTOCOLS) and set(kind.published) <= set(SETS)
+    )
     for changes in (*kind.presets.values(), *kind.protocols.values(), *kind.published.values()):
         assert set(changes) <= names
     assert kind.name == next(n for n, k in MEASUREMENTS.items() if k is kind) and kind.title
