@@ -8,13 +8,13 @@ from functools import partial
 
 import pytest
 import torch
-from artlib.evaluation import Evaluation
-from artlib.training import TRAININGS, Recipe
 from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from artlib import attributions, costs, data, evaluation, models, presets, training
+from artlib.evaluation import Evaluation
+from artlib.training import TRAININGS, Recipe
 
 # A network whose operations are easy to write down, for images of 8 x 8; two for a multiplication and an addition.
 FIRST, SECOND, LAST = 2 * (3 * 9) * 4 * 64, 2 * (4 * 9) * 5 * 16, 2 * 5 * 7

@@ -5,12 +5,12 @@ import math
 from dataclasses import replace
 
 import pytest
-from artlib.evaluation import Evaluation, paper_evaluation
-from artlib.training import TRAININGS, Recipe, learning_rate, paper_recipe
 from PIL import Image
 
 from artlib import data, models, presets
 from artlib.data import SETS
+from artlib.evaluation import Evaluation, paper_evaluation
+from artlib.training import TRAININGS, Recipe, learning_rate, paper_recipe
 
 EVERY = [
     (preset, dataset, protocol)

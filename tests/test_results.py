@@ -324,7 +324,7 @@ def test_a_models_folder_that_cannot_be_written_is_found_before_training(folders
     (folders / "file").write_text("")
     monkeypatch.setattr(results, "MODELS", folders / "file" / "models")
     fits = counted(monkeypatch, trainings, "fit")
-    with pytest.raises(PermissionError, match="cannot write .*; set ARTLIB_MODELS to a folder that can be"):
+    with pytest.raises(PermissionError, match="cannot write .*; set ARTLIB_MODELS or ARTLIB_FIGURES to a folder"):
         model()
     assert not fits
 

@@ -23,12 +23,12 @@ import pandas as pd
 import scipy.stats
 import torch
 import torchattacks
-from artlib.training import pick_device
 from torch import nn
 from tqdm import tqdm
 
 from artlib import attacks, attributions, costs, metrics, models, objectives, results, tables
 from artlib.paths import FIGURES
+from artlib.training import pick_device
 from tests.benchmarks import released
 
 STEPS = 4  # of IFIA, whose map of the unchanged image is made once
