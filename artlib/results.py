@@ -5,6 +5,7 @@ import json
 import platform
 import resource
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from artlib import distributed, files, models, trainings
+from artlib import distributed, files, trainings
 from artlib.data import ImageSet
 from artlib.digest import code_digest
-from artlib.measurements import MEASUREMENTS, Measurement
+from artlib.measurements import Measurement
 from artlib.paths import FIGURES, MODELS, REFERENCE, ROOT, slug
 from artlib.settings import plain
 from artlib.trainings import Recipe
@@ -192,7 +193,7 @@ def measured(
 
     Returns {"values": {column: list}, "seconds", "machine", ...}; None stands for NaN. What is stored is used only when
     weights, measurement, images and measuring code are the same. `name` is a model's part of the file name.
-    Raises ValueError for a stored file that is damaged.
+    Raises ValueError for a stored file that is damaged, and for values that the measurement says cannot be.
     """
     if isinstance(subject, Recipe):
         net = model(subject, train, device=device, progress=progress)
@@ -220,7 +221,10 @@ def measured(
             columns = measurement(net, test.to(device), progress=progress)
         record = {"values": {k: _list(v) for k, v in columns.items()}, "seconds": time.monotonic() - started}
         record |= {"measurement": measurement.plain(), "weights": weights, "machine": machine(device)}
-        files.write_text(path, json.dumps(record | {"test": describe(test)}))
+        record = json.loads(json.dumps(record | {"test": describe(test)}))  # as it will be read
+        if not _fits(record, measurement, test, weights):
+            raise ValueError(f"{measurement} returned other columns than it says, or values outside their bounds")
+        files.write_text(path, json.dumps(record))
         return record
 
 
@@ -231,19 +235,23 @@ def _list(column: Tensor) -> list:
 
 def _checked(path: Path, measurement: Measurement, test: ImageSet, weights: str) -> dict:
     record = files.read_json(path)
+    if not _fits(record, measurement, test, weights):
+        raise ValueError(f"{path} does not hold this measurement of this model; delete it and run again")
+    return record
+
+
+def _fits(record: dict, measurement: Measurement, test: ImageSet, weights: str) -> bool:
+    """Whether a record names these weights, and has the columns of the measurement with values that can be."""
     try:
         columns = record["values"]
         lengths = {len(column) for column in columns.values()}
         fits = len(lengths) == 1 and {*measurement.metrics, "index"} <= set(columns) and record["weights"] == weights
-        fits = fits and _indices_fit(columns["index"], measurement, len(test))
-        for column in measurement.metrics:
-            low, high = measurement.metrics[column].bounds
+        for column, metric in measurement.metrics.items():
+            low, high = metric.bounds
             fits = fits and all(v is None or low <= v <= high for v in columns[column])
+        return fits and _indices_fit(columns["index"], measurement, len(test))
     except (KeyError, TypeError, AttributeError):
-        fits = False
-    if not fits:
-        raise ValueError(f"{path} does not hold this measurement of this model; delete it and run again")
-    return record
+        return False
 
 
 def _indices_fit(index: list[int], measurement: Measurement, available: int) -> bool:
@@ -325,5 +333,4 @@ def reference_origin(name: str) -> str:
 
 # All speak of the code that was imported: ask now, before somebody edits it under a long run.
 commit()
-for _kind in (*MEASUREMENTS.values(), *trainings.TRAININGS.values(), *(a.make for a in models.ARCHITECTURES)):
-    code_digest(_kind)
+code_digest(*(name for name in list(sys.modules) if name.startswith("artlib.")))

@@ -1,14 +1,17 @@
-"""The command line trains, finds and judges a model, and ends with one sentence when it cannot."""
+"""The command line trains, finds and measures a model, and ends with one sentence when it cannot."""
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
+import torch
 
-from artlib import presets, results
+from artlib import costs, presets, results
 from artlib.__main__ import main
+from artlib.measurements import MEASUREMENTS, Measurement, Metric
 from artlib.paths import ROOT
+from artlib.trainings import TRAININGS, Natural
 
 SMOKE = ("--preset", "smoke", "--device", "cpu")
 
@@ -16,6 +19,7 @@ SMOKE = ("--preset", "smoke", "--device", "cpu")
 @pytest.fixture(autouse=True)
 def models(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(results, "RECORDED", tmp_path / "recorded")
     return tmp_path / "models"
 
 
@@ -31,7 +35,7 @@ def test_train_writes_a_model_and_ends_with_its_line(models, capsys):
     images = presets.images("smoke", "train", dataset="blossoms")
     assert path == results.model_path(recipe, images)
     last = results.training_record(recipe, images)["history"][-1]
-    line = f"{path.name} loss {last['loss']:.3f} attribution_loss 0.000 accuracy {last['accuracy']:.3f}"
+    line = f"{path.name} loss {last['loss']:.3f} accuracy {last['accuracy']:.3f}"
     assert lines(out)[-1] == line and not err
     main(["train", *SMOKE, "--training", "natural", "--seed", "3"])
     assert lines(capsys.readouterr().out) == [line]  # found, not trained: nothing else is printed
@@ -56,13 +60,65 @@ def test_judge_prints_the_row_of_table_1(models, capsys):
     assert lines(capsys.readouterr().out) == [" ".join(words)]
 
 
+def test_a_measurement_of_choice(models, capsys):
+    main(["judge", *SMOKE, "--training", "natural", "--measurement", "accuracy"])
+    assert lines(capsys.readouterr().out)[-1].split()[1::2] == ["natural", "adversarial"]
+    (path,) = models.glob("*.json")
+    assert ".accuracy." in path.name
+
+
+@dataclass(frozen=True)
+class Harder(Natural):
+    name, title, color = "harder", "Harder", "#000000"
+
+
+@dataclass(frozen=True)
+class Speed(Measurement):
+    name, title, metrics = "speed", "Speed", {"pace": Metric("pace", scale=1.0, bounds=(0.0, 9.0))}
+
+    def __call__(self, model, images, *, progress=True):
+        return {"index": torch.arange(2), "pace": torch.tensor([3.0, 4.0])}
+
+
+def test_what_is_added_to_a_list_is_a_choice(monkeypatch, capsys):
+    """A training and a measurement of tomorrow: nothing in the command line has to be told."""
+    monkeypatch.setitem(TRAININGS, "harder", Harder)
+    monkeypatch.setitem(MEASUREMENTS, "speed", Speed)
+    monkeypatch.setattr(costs, "announcement", lambda preset, **named: f"{named['trainings']} {named['measurements']}")
+    main(["judge", *SMOKE, "--training", "harder", "--measurement", "speed"])
+    out = lines(capsys.readouterr().out)
+    assert out[0] == "['harder'] ['speed']"
+    assert out[-1].startswith("blossoms-harder-") and out[-1].endswith(" pace 3.500")
+
+
+def test_a_checkpoint_of_edited_code_is_gone_on_with_when_told(monkeypatch):
+    asked, make = [], results.model
+
+    def spy(*args, edited, **options):
+        asked.append(edited)
+        return make(*args, edited=edited, **options)
+
+    monkeypatch.setattr(results, "model", spy)
+    for option in ((), ("--resume-edited",)):
+        main(["train", *SMOKE, "--training", "natural", *option])
+    assert asked == [False, True]
+
+
+def test_a_damaged_model_is_one_sentence(models):
+    main(["train", *SMOKE, "--training", "natural"])
+    (path,) = models.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SystemExit, match=f"artlib: .*{path.name} is damaged"):
+        main(["train", *SMOKE, "--training", "natural"])
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (("--dataset", "cifar11"), "unknown data set 'cifar11': choose one of blossoms, cifar10"),
         (("--dataset", "folder:no/such/folder"), "there is no folder no/such/folder"),
-        (("--seed", "-1"), "seed is -1; it must be 0 or larger"),
-        (("--micro-batch", "0"), "micro_batch 0 must be None or from 1 to batch_size, 16"),
+        (("--seed", "-1"), "seed is -1; it must be"),
+        (("--micro-batch", "0"), "micro_batch is 0; it must be an integer, 1 or more"),
         (("--device", "tpu"), "device 'tpu' is not available here; choose 'auto' or 'cpu'"),
     ],
 )
@@ -82,7 +138,10 @@ def test_a_models_folder_that_cannot_be_written(tmp_path, monkeypatch):
         main(["train", *SMOKE])
 
 
-@pytest.mark.parametrize(("option", "value"), [("--preset", "fast"), ("--training", "trades"), ("--protocol", "code")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--preset", "fast"), ("--training", "fgsm"), ("--protocol", "code"), ("--measurement", "speed")],
+)
 def test_a_wrong_choice_names_the_choices(option, value, capsys):
     with pytest.raises(SystemExit) as error:
         main(["train", option, value])

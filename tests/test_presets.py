@@ -1,16 +1,17 @@
-"""Every preset gives recipes and evaluations that can run, and `paper` gives the paper's."""
+"""Every preset gives recipes and measurements that can run, and `paper` gives the paper's."""
 
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 from PIL import Image
 
 from artlib import data, models, presets
 from artlib.data import SETS
-from artlib.evaluation import Evaluation, paper_evaluation
-from artlib.training import TRAININGS, Recipe, learning_rate, paper_recipe
+from artlib.measurements import MEASUREMENTS, Accuracy, AttributionRobustness, Measurement
+from artlib.settings import Count
+from artlib.trainings import TRAININGS, Art, InnerAttack, Natural, Recipe, learning_rate, paper_recipe
 
 EVERY = [
     (preset, dataset, protocol)
@@ -32,13 +33,19 @@ def side(preset: str, dataset: str) -> int:
         (dict(preset="fast"), "unknown preset 'fast'; choose one of smoke, quick, cpu, gpu, paper"),
         (dict(preset=3), "preset is 3, a int; it must be of type str"),
         (dict(preset=None), "preset is None, a NoneType; it must be of type str"),
-        (dict(protocol="code"), "unknown protocol 'code'; choose one of paper, authors"),
+        (dict(protocol="code"), "unknown protocol 'code'; choose one of paper, text, authors"),
         (dict(protocol=["paper"]), r"protocol is \['paper'\], a list; it must be of type str"),
         (dict(dataset=10), "dataset is 10, a int; it must be of type str"),
         (dict(seed="0"), "seed is '0', a str; it must be of type int"),
         (dict(seed=True), "seed is True, a bool; it must be of type int"),
         (dict(seed=0.0), "seed is 0.0, a float; it must be of type int"),
         (dict(seed=-1), "seed is -1; it must be 0 or larger"),
+        (dict(seeds=3), "seeds is 3, a int; it must be a list"),
+        (dict(seeds="01"), "seeds is '01', a str; it must be a list"),
+        (dict(seeds=[0, "1"]), "seed is '1', a str; it must be of type int"),
+        (dict(seeds=[0, -1]), "seed is -1; it must be 0 or larger"),
+        (dict(trainings="art"), "trainings is 'art', a str; it must be a list"),
+        (dict(trainings=["art", "fgsm"]), "unknown training 'fgsm'; choose one of natural, pgd, art"),
         (dict(device=0), "device is 0, a int; it must be of type str"),
     ],
     ids=str,
@@ -50,17 +57,22 @@ def test_a_parameter_that_is_wrong_is_named(parameters, message):
 
 
 def test_parameters_that_are_right_pass():
+    lists = dict(seeds=(0, 1, 2), trainings=list(TRAININGS))
     for preset, protocol in itertools.product(presets.PRESETS, presets.PROTOCOLS):
-        presets.check(preset, protocol=protocol, dataset="folder:flowers", seed=0, device="cuda:1")
+        presets.check(preset, protocol=protocol, dataset="folder:flowers", seed=0, device="cuda:1", **lists)
 
 
 def test_wrong_names_are_refused_wherever_they_are_given():
     with pytest.raises(ValueError, match="unknown preset 'fast'"):
         presets.recipe("fast", "art", dataset="cifar10")
-    with pytest.raises(ValueError, match="unknown training 'trades'; choose one of natural, pgd, art"):
-        presets.recipe("quick", "trades", dataset="cifar10")
+    with pytest.raises(ValueError, match="unknown training 'fgsm'; choose one of natural, pgd, art"):
+        presets.recipe("quick", "fgsm", dataset="cifar10")
     with pytest.raises(ValueError, match="seed is '1'"):
-        presets.evaluation("quick", dataset="cifar10", seed="1")
+        presets.measurement("quick", "accuracy", dataset="cifar10", seed="1")
+    with pytest.raises(ValueError, match="unknown measurement 'speed'; choose one of attribution_robustness, accuracy"):
+        presets.measurements("quick", dataset="cifar10", names=["accuracy", "speed"])
+    with pytest.raises(ValueError, match="unknown protocol 'code'"):
+        presets.measurements("quick", dataset="cifar10", protocol="code")
     with pytest.raises(ValueError, match="unknown data set 'cifar11': choose one of blossoms, cifar10"):
         presets.images("smoke", "train", dataset="cifar11")
 
@@ -71,17 +83,75 @@ def test_wrong_names_are_refused_wherever_they_are_given():
 @pytest.mark.parametrize(("preset", "dataset", "protocol"), EVERY, ids=["-".join(c) for c in EVERY])
 def test_every_combination_is_valid(preset, dataset, protocol):
     named = dict(dataset=dataset, protocol=protocol, seed=5)
-    recipes = presets.recipes(preset, **named)
+    recipes = presets.recipes(preset, trainings=list(TRAININGS), **named)
     assert list(recipes) == list(TRAININGS)
     for name, r in recipes.items():
-        assert isinstance(r, Recipe) and (r.training, r.dataset, r.seed) == (name, dataset, 5)
-        assert 0 < r.eps <= 0.3 and 0 < r.pgd_step_size < 2 * r.eps and 0 < r.art.step_size <= r.eps
+        assert isinstance(r, Recipe) and (r.training.name, r.dataset, r.seed) == (name, dataset, 5)
         assert max(learning_rate(r, epoch, 1) for epoch in range(r.epochs)) <= r.lr
-    e = presets.evaluation(preset, **named)
-    assert isinstance(e, Evaluation) and e.seed == 5
-    assert 1 <= e.k < side(preset, dataset) ** 2 / 4
-    assert e.eps == recipes["pgd"].eps  # trained and judged in one ball
-    assert e.steps * e.step_size >= 3 / 255 and e.pgd_steps * e.pgd_step_size >= min(0.75 * e.eps, 6 / 255)
+        assert not isinstance(r.training, InnerAttack) or (
+            0 < r.training.eps <= 0.3 and 0 < r.training.step_size < 2 * r.training.eps and r.training.steps > 0
+        )
+    asked = presets.measurements(preset, names=list(MEASUREMENTS), **named)
+    assert list(asked) == list(MEASUREMENTS)
+    for name, m in asked.items():
+        assert type(m) is MEASUREMENTS[name] and m.seed == 5
+    ifia, accuracy = asked["attribution_robustness"], asked["accuracy"]
+    assert 1 <= ifia.k < side(preset, dataset) ** 2 / 4
+    assert ifia.eps == accuracy.eps == recipes["pgd"].training.eps  # trained and measured in one ball
+    assert ifia.steps * ifia.step_size >= 3 / 255
+    assert accuracy.steps * accuracy.step_size >= min(0.75 * accuracy.eps, 6 / 255)
+
+
+def test_table_1_unless_told_otherwise():
+    assert tuple(presets.recipes("smoke", dataset="svhn")) == presets.TABLE1 == ("natural", "pgd", "art")
+    assert set(presets.TABLE1) <= set(TRAININGS)
+    assert list(presets.measurements("smoke", dataset="svhn")) == ["attribution_robustness", "accuracy"]
+
+
+def test_changes_go_over_the_preset():
+    assert presets.recipe("quick", "art", dataset="svhn", epochs=3, lr=0.3).epochs == 3
+    assert presets.measurement("quick", "accuracy", dataset="svhn", steps=9, loss="margin").steps == 9
+    with pytest.raises(TypeError):
+        presets.measurement("quick", "accuracy", dataset="svhn", k=9)
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_settings_of_ones_own_are_taken_for_a_training(preset):
+    mine = presets.recipe(preset, Art.of("svhn", weight=0.25), dataset="svhn")
+    listed = presets.recipe(preset, "art", dataset="svhn")
+    assert mine == replace(listed, training=replace(listed.training, weight=0.25)) != listed
+
+
+@dataclass(frozen=True)
+class Harder(Natural):
+    name, title, color = "harder", "Harder", "#000000"
+    power: Count = 2
+    published = {"svhn": dict(power=3)}
+    protocols = {"authors": dict(power=5)}
+
+
+@dataclass(frozen=True)
+class Speed(Measurement):
+    name, title, metrics = "speed", "Speed", {}
+    k: Count = 900
+    published = {"svhn": dict(k=400)}
+    presets = {"smoke": dict(k=20)}
+
+
+def test_what_is_added_to_a_list_is_known(monkeypatch):
+    """A training and a measurement of tomorrow: nothing in presets has to be told."""
+    monkeypatch.setitem(TRAININGS, "harder", Harder)
+    monkeypatch.setitem(MEASUREMENTS, "speed", Speed)
+    for preset, dataset, protocol in EVERY:
+        presets.check(preset, dataset=dataset, protocol=protocol, trainings=["harder"])
+        named = dict(dataset=dataset, protocol=protocol)
+        power = 5 if protocol == "authors" else 3 if dataset == "svhn" else 2
+        assert presets.recipe(preset, "harder", **named).training == Harder(power)
+        small = preset == "quick" and dataset in presets.QUICK_SIZE
+        k = 250 if small else 20 if preset == "smoke" else 400 if dataset == "svhn" else 900
+        assert presets.measurement(preset, "speed", **named).k == k
+    with pytest.raises(ValueError, match="choose one of .*harder"):
+        presets.recipe("smoke", "easier", dataset="svhn")
 
 
 def test_every_architecture_can_be_built():
@@ -99,8 +169,8 @@ def test_the_training_set_of_recipe_and_images_is_one():
 
 def test_trainings_of_a_preset_differ_in_their_objective_alone():
     for preset, dataset, protocol in EVERY:
-        natural, pgd, art = presets.recipes(preset, dataset=dataset, protocol=protocol).values()
-        assert replace(pgd, training="natural") == replace(art, training="natural") == natural
+        every = presets.recipes(preset, dataset=dataset, protocol=protocol, trainings=list(TRAININGS))
+        assert {replace(r, training=Natural()) for r in every.values()} == {every["natural"]}
 
 
 @pytest.mark.parametrize("preset", ["gpu", "paper"])
@@ -115,25 +185,35 @@ def test_paper_is_the_paper(dataset, protocol):
     for name in TRAININGS:
         found = presets.recipe("paper", name, dataset=dataset, protocol=protocol, seed=2)
         assert found == paper_recipe(dataset, name, protocol=protocol, seed=2)
-    found = presets.evaluation("paper", dataset=dataset, protocol=protocol, seed=2)
-    assert found == paper_evaluation(dataset, protocol=protocol, seed=2)
+    for name, kind in MEASUREMENTS.items():
+        found = presets.measurement("paper", name, dataset=dataset, protocol=protocol, seed=2)
+        assert found == kind.of(dataset, protocol=protocol, seed=2)
     assert presets.LIMITS["paper"] == (None, None) and presets.image_size("paper", dataset) is None
 
 
 def test_art_has_its_papers_constants_at_every_preset():
     for preset, dataset, protocol in EVERY:
-        published = paper_recipe(dataset, "art", protocol=protocol)
-        found = presets.recipe(preset, "art", dataset=dataset, protocol=protocol)
-        assert (found.art, found.eps) == (published.art, published.eps)
+        published = Art.of(dataset, protocol=protocol)
+        found = presets.recipe(preset, "art", dataset=dataset, protocol=protocol).training
+        cheaper = {"steps", "step_size", "warmup"}
+        for name in {f.name for f in fields(Art)} - (cheaper if preset in ("smoke", "quick") else set()):
+            assert getattr(found, name) == getattr(published, name), name
+        assert found.steps * found.step_size == pytest.approx(published.steps * published.step_size)
 
 
 def test_a_shorter_pgd_reaches_as_far():
     for preset in ("smoke", "quick"):
-        r = presets.recipe(preset, "pgd", dataset="cifar10")
-        assert r.pgd_steps < 10 and r.pgd_steps * r.pgd_step_size == pytest.approx(2.5 * r.eps)
+        t = presets.recipe(preset, "pgd", dataset="cifar10").training
+        assert t.steps < 10 and t.steps * t.step_size == pytest.approx(2.5 * t.eps)
     for preset in ("cpu", "gpu"):
-        r = presets.recipe(preset, "pgd", dataset="svhn")
-        assert (r.pgd_steps, r.pgd_step_size) == (7, 2.5 / 255)
+        t = presets.recipe(preset, "pgd", dataset="svhn").training
+        assert (t.steps, t.step_size) == (7, 2.5 / 255)
+
+
+def test_only_quick_lets_its_ball_grow():
+    for preset in presets.PRESETS:
+        grows = {presets.recipe(preset, name, dataset="cifar10").training.warmup for name in ("pgd", "art")}
+        assert grows == {presets.WARMUP.get(preset, 0.0)}
 
 
 def test_the_gpu_preset_never_trains_longer_than_the_paper():
@@ -148,24 +228,37 @@ def test_smoke_is_in_double_precision_and_small():
         assert r.precision == "float64" and r.epochs * math.ceil(r.limit / r.batch_size) <= 4 and r.size == 28
 
 
-# ------------------------------------------------------------------ evaluation
+# ------------------------------------------------------------------ measurements
 
 
 def test_k_follows_the_area_of_flower17():
     """1000 of 128 x 128 pixels in the paper."""
-    e = presets.evaluation("quick", dataset="flower17")
-    assert e.k / side("quick", "flower17") ** 2 == 1000 / 128**2
-    assert presets.evaluation("cpu", dataset="flower17").k == 1000
-    assert presets.evaluation("quick", dataset="cifar10").k == 100
+
+    def measurement(preset, dataset):
+        return presets.measurement(preset, "attribution_robustness", dataset=dataset)
+
+    assert measurement("quick", "flower17").k / side("quick", "flower17") ** 2 == 1000 / 128**2
+    assert measurement("cpu", "flower17").k == 1000
+    assert measurement("quick", "cifar10").k == 100
+    assert measurement("smoke", "flower17").k == measurement("smoke", "cifar10").k == 50
+
+
+def test_images_of_a_measurement_by_preset():
+    for preset, images in {"smoke": (8, 50), "quick": (64, 300), "cpu": (500, 1000), "gpu": (1000, None)}.items():
+        ifia, accuracy = presets.measurements(preset, dataset="cifar10").values()
+        assert isinstance(ifia, AttributionRobustness) and isinstance(accuracy, Accuracy)
+        assert (ifia.images, accuracy.images) == images
 
 
 def test_the_protocol_reaches_every_preset():
     for preset, dataset in {(preset, dataset) for preset, dataset, _ in EVERY}:
-        text, code = (presets.evaluation(preset, dataset=dataset, protocol=p) for p in presets.PROTOCOLS)
-        assert (text.score_target, code.score_target) == ("logit", "loss")
+        named = [dict(dataset=dataset, protocol=p) for p in presets.PROTOCOLS]
+        text, bare, code = (presets.measurement(preset, "attribution_robustness", **n) for n in named)
+        assert (text.score_target, code.score_target) == ("logit", "loss") and bare == text
         assert (text.sample, code.sample) == ("random", "first")
-        text, code = (presets.recipe(preset, "art", dataset=dataset, protocol=p) for p in presets.PROTOCOLS)
-        assert (text.nesterov, code.nesterov, text.art.mining, code.art.mining) == (False, True, False, True)
+        text, bare, code = (presets.recipe(preset, "art", **n) for n in named)
+        assert (text.nesterov, bare.nesterov, code.nesterov) == (False, False, True)
+        assert (text.training.mining, bare.training.mining, code.training.mining) == (False, False, True)
 
 
 # ------------------------------------------------------------------ images

@@ -1,8 +1,7 @@
 """What the notebooks print: means with intervals, blanks where nothing was measured, rounding, file names."""
 
-import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,43 +9,55 @@ import pytest
 import torch
 from test_results import RECIPE, toy
 
-from artlib import results, tables
-from artlib.attacks import Manipulated
+from artlib import metrics, paper, results, tables
+from artlib.attacks import KEPT, NO_GRADIENT, NO_STEP, Manipulated
+from artlib.measurements import MEASUREMENTS, Accuracy, AttributionRobustness, Measurement, Metric
+from artlib.trainings import Art
 
 # ------------------------------------------------------------------ table 1
 
+METRICS = ("IN", "K", "natural", "adversarial")
+MEASURED_BY = dict.fromkeys(METRICS[:2], "attribution_robustness") | dict.fromkeys(METRICS[2:], "accuracy")
 
-def record(attribution: list[float], accuracy: list[int], failed: tuple[int, ...] = ()) -> dict:
-    status = ["no label-preserving step" if i in failed else "kept" for i in range(len(attribution))]
-    maps = {"IN": attribution, "K": [v / 2 for v in attribution], "status": status}
-    return {"attribution": maps, "accuracy": {"natural": accuracy, "adversarial": [0] * len(accuracy)}}
+
+def record(attribution: list, accuracy: list, failed: tuple[int, ...] = ()) -> dict:
+    """What `results.measured` returns of one model: None is an image without a value, `failed` are without a step."""
+    status = [NO_GRADIENT if v is None else NO_STEP if i in failed else KEPT for i, v in enumerate(attribution)]
+    maps = {"IN": attribution, "K": [None if v is None else v / 2 for v in attribution], "status": status}
+    held = {"natural": accuracy, "adversarial": [0] * len(accuracy)}
+    each = {"attribution_robustness": maps, "accuracy": held}
+    return {n: {"values": {"index": list(range(len(c["K" if "K" in c else "natural"]))), **c}} for n, c in each.items()}
+
+
+def seeds(*each: dict) -> dict[int, dict]:
+    return dict(enumerate(each))
 
 
 RECORDS = {
-    "natural": record([0.2, 0.4, 1.0, 0.3, 1.0], [1, 1, 0, 1], failed=(2, 4)),
-    "art": record([0.9, 0.7, 0.8], [1, 0, 0, 1]),
-    "pgd": record([1.0, 1.0], [1, 1, 1, 1], failed=(0, 1)),
+    "natural": seeds(record([0.2, 0.4, 1.0, 0.3, 1.0], [1, 1, 0, 1], failed=(2, 4))),
+    "art": seeds(record([0.9, 0.7, 0.8], [1, 0, 0, 1])),
+    "pgd": seeds(record([1.0, 1.0], [1, 1, 1, 1], failed=(0, 1))),
 }
 
 
 def test_table_1_has_a_row_per_training_and_metric():
-    table = tables.table1(RECORDS, dataset="toy")
-    assert list(zip(table["training"], table["metric"], strict=True)) == [
-        (t, m) for t in RECORDS for m in ("IN", "K", "natural", "adversarial")
-    ]
-    assert set(table["dataset"]) == {"toy"}
+    table = tables.table(RECORDS, dataset="toy")
+    assert list(zip(table["training"], table["metric"], strict=True)) == [(t, m) for t in RECORDS for m in METRICS]
+    assert set(table["dataset"]) == {"toy"} and set(table["title"]) == {"Natural", "ART", "PGD"}
     rows = table.set_index(["training", "metric"])
     for name, r in RECORDS.items():
-        for metric, part in tables.METRICS.items():
-            per_image = 100 * np.array(r[part][metric], dtype=float)
+        for metric, measurement in MEASURED_BY.items():
+            per_image = 100 * np.array(r[0][measurement]["values"][metric], dtype=float)
             row = rows.loc[(name, metric)]
-            assert row["mean"] == pytest.approx(per_image.mean())
-            assert row["images"] == len(per_image)
+            assert row["mean"] == row["lowest"] == row["highest"] == pytest.approx(per_image.mean())
+            assert (row["images"], row["seeds"], row["unranked"]) == (len(per_image), 1, 0)
             assert 0 <= row["low"] <= row["mean"] <= row["high"] <= 100
+    named = tables.table(RECORDS, dataset="toy", titles={"pgd": "PGD-10"})
+    assert set(named["title"]) == {"Natural", "ART", "PGD-10"}
 
 
 def test_failed_images_count_as_1_in_the_mean_and_not_in_kept():
-    rows = tables.table1(RECORDS, dataset="toy").set_index(["training", "metric"])
+    rows = tables.table(RECORDS, dataset="toy").set_index(["training", "metric"])
     told = rows.loc[("natural", "IN")]
     assert told["mean"] == pytest.approx(58) and told["kept"] == pytest.approx(30) and told["failed"] == 2
     assert rows.loc[("natural", "K"), "kept"] == pytest.approx(15)
@@ -61,8 +72,8 @@ def test_failed_images_count_as_1_in_the_mean_and_not_in_kept():
 
 def test_the_interval_is_the_percentile_bootstrap():
     """NumPy's percentiles of 2000 means of draws with replacement."""
-    per_image = 100 * np.array(RECORDS["natural"]["attribution"]["IN"])
-    row = tables.table1(RECORDS, dataset="toy", seed=7).iloc[0]
+    per_image = 100 * np.array(RECORDS["natural"][0]["attribution_robustness"]["values"]["IN"])
+    row = tables.table(RECORDS, dataset="toy", seed=7).iloc[0]
     drawn = torch.randint(5, (2000, 5), generator=torch.Generator().manual_seed(7)).numpy()
     low, high = np.percentile(per_image[drawn].mean(1), [2.5, 97.5])
     assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
@@ -70,13 +81,117 @@ def test_the_interval_is_the_percentile_bootstrap():
     assert (row["high"] - row["low"]) / 2 == pytest.approx(theory, rel=0.15)
 
 
-def test_values_are_per_image_in_percent():
-    assert tables.values({"art": RECORDS["art"]})["art"] == {
-        "IN": pytest.approx([90, 70, 80]),
-        "K": pytest.approx([45, 35, 40]),
-        "natural": [100, 0, 0, 100],
-        "adversarial": [0, 0, 0, 0],
-    }
+def test_values_are_per_image_in_percent_by_seed():
+    records = {"art": seeds(record([0.9, 0.7], [1, 0]), record([0.5, 0.1], [1, 1]))}
+    found = tables.values(records)["art"]
+    assert {name: len(each) for name, each in found.items()} == dict.fromkeys(METRICS, 2)
+    assert found["IN"] == [pytest.approx([90, 70]), pytest.approx([50, 10])]
+    assert found["K"] == [pytest.approx([45, 35]), pytest.approx([25, 5])]
+    assert found["natural"] == [[100, 0], [100, 100]] and found["adversarial"] == [[0, 0]] * 2
+
+
+def test_images_without_a_value_are_in_no_mean_and_counted():
+    table = tables.table({"art": seeds(record([0.9, None, 0.7, None, 1.0], [1, 0], failed=(4,)))}, dataset="toy")
+    for metric, mean in (("IN", 260 / 3), ("K", 130 / 3)):
+        (row,) = [r for _, r in table.iterrows() if r["metric"] == metric]
+        assert row["mean"] == pytest.approx(mean) and (row["images"], row["unranked"], row["failed"]) == (3, 2, 1)
+        assert row["kept"] == pytest.approx(80 if metric == "IN" else 40)
+
+
+def test_accuracy_under_an_attack_that_was_none_is_counted_too():
+    """`Accuracy` gives None where PGD's gradient vanished."""
+    told = record([0.5], [1, 1, 1, 0])
+    told["accuracy"]["values"]["adversarial"] = [None, None, 1, 0]
+    rows = tables.table({"art": seeds(told)}, dataset="toy").set_index("metric")
+    assert (rows.loc["adversarial", "unranked"], rows.loc["adversarial", "images"]) == (2, 2)
+    assert (rows.loc["natural", "unranked"], rows.loc["natural", "images"]) == (0, 4)
+    assert tables.means(told) == {"IN": 50, "K": 25, "natural": 75, "adversarial": 50}
+
+
+def test_a_model_without_any_value_has_a_blank_row():
+    told = record([None, None], [1, 1])
+    rows = tables.table({"natural": RECORDS["natural"], "art": seeds(told)}, dataset="toy")
+    rows = rows.set_index(["training", "metric"])
+    assert rows.loc[("art", "IN"), ["mean", "low", "high", "images"]].isna().all()
+    assert rows.loc[("art", "IN"), "unranked"] == 2
+    assert tables.tidy(rows).loc[("art", "IN"), "mean"] == ""
+    assert np.isnan(tables.means(told)["IN"])
+
+
+# ------------------------------------------------------------------ seeds
+
+
+def test_two_seeds_are_one_mean_and_an_interval_as_wide_as_one_seeds_images():
+    draw = np.random.default_rng(0)
+    each = [draw.uniform(0.2, 0.8, 40).tolist() for _ in range(3)]
+    hits = [draw.integers(0, 2, 40).tolist() for _ in range(3)]
+    many = {"art": seeds(*map(record, each, hits))}
+    rows = tables.table(many, dataset="toy").set_index("metric")
+    row, means = rows.loc["IN"], [100 * np.mean(e) for e in each]
+    assert row["mean"] == pytest.approx(np.mean(means)) and (row["images"], row["seeds"]) == (120, 3)
+    assert (row["lowest"], row["highest"]) == (pytest.approx(min(means)), pytest.approx(max(means)))
+    theory = 1.96 * 100 * np.std(np.ravel(each)) / 40**0.5  # of 40 images, not of 120: seeds share them
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(theory, rel=0.1)
+    low, high = metrics.wilson_interval(np.mean(hits) * 40, 40)
+    assert (rows.loc["natural", "low"], rows.loc["natural", "high"]) == pytest.approx((100 * low, 100 * high))
+    twice = tables.table({"art": seeds(*[record(each[0], hits[0])] * 2)}, dataset="toy").set_index("metric")
+    once = tables.table({"art": seeds(record(each[0], hits[0]))}, dataset="toy").set_index("metric")
+    for end in ("mean", "low", "high", "lowest", "highest"):
+        assert twice.loc["natural", end] == pytest.approx(once.loc["natural", end])
+    assert twice.loc["IN", "lowest"] == twice.loc["IN", "highest"] == pytest.approx(once.loc["IN", "mean"])
+
+
+def test_failures_are_counted_over_seeds():
+    records = {"art": seeds(record([1.0, 0.5], [1], failed=(0,)), record([None, 0.3], [1]))}
+    row = tables.table(records, dataset="toy").set_index("metric").loc["IN"]
+    assert (row["failed"], row["unranked"], row["images"]) == (1, 1, 3)
+    assert row["kept"] == pytest.approx(40) and row["mean"] == pytest.approx(60)
+
+
+def test_which_metrics_are_pairs():
+    """Accuracy is, of the same images; not where an image has no value, nor where the images are others."""
+    same = {name: seeds(record([0.5, 0.6], [1, 0, 1])) for name in ("pgd", "art")}
+    assert tables.paired(same) == ("natural", "adversarial") and tables.paired({}) == ()
+    vanished = {**same, "art": seeds(record([0.5], [1, 0, 1]))}
+    vanished["art"][0]["accuracy"]["values"]["adversarial"] = [None, 0, 1]
+    assert tables.paired(vanished) == ("natural",)
+    others = {**same, "art": seeds(record([0.5], [1, 0, 1]))}
+    others["art"][0]["accuracy"]["values"]["index"] = [2, 1, 0]
+    assert tables.paired(others) == ()
+
+
+def test_verdicts_take_what_tables_give():
+    """Also where an image lacks its value: the sides are no pairs then, and nothing breaks."""
+    told = {name: seeds(record([0.5] * 60, [1, 0, 1] * 20)) for name in ("natural", "pgd", "art")}
+    told["art"][0]["accuracy"]["values"]["adversarial"] = [None, *[1] * 59]
+    found = paper.verdicts(
+        tables.values(told), paper.claims("cifar10"), generator=torch.Generator(), paired=tables.paired(told)
+    )
+    assert found["images"].max() == 60 and 59 in found["images"].tolist()
+
+
+# ------------------------------------------------------------------ any measurement
+
+
+@dataclass(frozen=True)
+class Speed(Measurement):
+    name, title = "speed", "Speed"
+    metrics = {"pace": Metric("pace", unit="px", scale=1.0, bounds=(0.0, 9.0))}
+
+
+def test_every_metric_of_a_measurement_is_a_column():
+    found = tables.metric_columns()
+    for kind in (AttributionRobustness, Accuracy):
+        for column, metric in kind.metrics.items():
+            assert found[column] == (kind.name, metric)
+
+
+def test_a_measurement_that_is_added_is_known(monkeypatch):
+    monkeypatch.setitem(MEASUREMENTS, "speed", Speed)
+    records = {"art": seeds(record([0.5], [1]) | {"speed": {"values": {"index": [0, 1, 2], "pace": [3.0, 5.0, None]}}})}
+    row = tables.table(records, dataset="toy").set_index("metric").loc["pace"]
+    assert (row["mean"], row["images"], row["unranked"]) == (4, 2, 1)
+    assert tables.values(records)["art"]["pace"] == [[3, 5]] and tables.means(records["art"][0])["pace"] == 4
 
 
 # ------------------------------------------------------------------ print
@@ -109,13 +224,16 @@ def test_tidy_rounds_floats_and_leaves_the_rest():
 
 def test_histories_and_summary_and_recipes(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "MODELS", tmp_path)
-    recipes = {"natural": RECIPE, "art": replace(RECIPE, training="art", augment="cifar10", lr=0.01)}
+    recipes = {"natural": RECIPE, "art": replace(RECIPE, training=Art(), augment="cifar10", lr=0.01)}
     for r in recipes.values():
         results.model(r, toy(), progress=False)
     table = tables.histories(recipes, toy())
-    assert list(table.index) == ["natural", "art"] and list(table) == ["loss", "attribution_loss", "accuracy"]
+    assert list(table.index) == ["natural", "art"]
     last = results.training_record(recipes["art"], toy())["history"][-1]
-    assert table.loc["art"].to_dict() == last and table.loc["natural", "attribution_loss"] == 0
+    assert {"loss", "accuracy"} < set(table) and not {"guard"} & set(table)
+    for name in set(table) - {"warning"}:
+        assert table.loc["art", name] == last[name]
+    assert set(results.training_record(recipes["natural"], toy())["history"][-1]) < {*table, "guard"}
     told = tables.summary([toy(), toy("test")])
     assert told["split"].tolist() == ["train", "test"] and told["classes"].tolist() == [2, 2]
     assert told["fingerprint"][0] == toy().fingerprint[:12] and told["note"].tolist() == ["drawn"] * 2
@@ -123,7 +241,13 @@ def test_histories_and_summary_and_recipes(tmp_path, monkeypatch):
     assert fields.loc["eps"].tolist() == ["", "8/255"] and fields.loc["step_size"].tolist() == ["", "1.5/255"]
     assert fields.loc["lr"].tolist() == [0.05, 0.01] and fields.loc["weight"].tolist() == ["", 0.5]
     assert fields.loc["attack_cosine_eps"].tolist() == ["", 0.0] and fields.loc["augment"].tolist() == ["", "cifar10"]
-    assert "pgd_steps" in fields.index and set(fields.loc["pgd_steps"]) == {""}
+    assert fields.loc["steps"].tolist() == ["", 3] and "kind" not in fields.index
+
+
+def test_measurements_side_by_side():
+    fields = tables.compare_measurements({"one": Accuracy(), "two": AttributionRobustness(eps=2 / 255)})
+    assert fields.loc["eps"].tolist() == ["8/255", "2/255"] and fields.loc["step_size"].tolist() == ["2/255", "1/255"]
+    assert fields.loc["k"].tolist() == ["", 100] and fields.loc["restarts"].tolist() == [1, ""]
 
 
 def test_one_image():
@@ -140,30 +264,11 @@ def test_one_image():
 
 def test_run_names():
     def name(dataset):
-        return tables.run_name("table1", dataset=dataset, protocol="paper", seed=3)
+        return tables.run_name("table1", dataset=dataset, protocol="paper", seeds=[3])
 
     assert name("cifar10") == "table1-cifar10-paper-seed3"
     assert re.fullmatch(r"table1-folder-flowers-[0-9a-f]{6}-paper-seed3", name("folder:some/where/flowers"))
     assert name("folder:some/where/flowers") == name("folder:some/where/flowers/") != name("folder:flowers")
-
-
-# ------------------------------------------------------------------ recorded runs
-
-
-def test_the_overview_holds_recorded_runs_of_the_papers_protocol_and_blanks(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "REFERENCE", tmp_path)
-    assert len(tables.overview("table1")) == 16 and "reference" not in tables.overview("table1")
-    for protocol, better in (("paper", 0.0), ("authors", 30.0)):
-        table = tables.table1(RECORDS, dataset="svhn").assign(mean=lambda t, b=better: t["mean"] + b)
-        table.to_csv(tmp_path / f"table1-svhn-{protocol}-seed0.csv", index=False)
-    table.to_csv(tmp_path / "table1-svhn-paper-seed0-claims.csv", index=False)
-    told = tables.overview("table1")
-    assert told.loc[("svhn", "natural"), ("reference", "IN")] == pytest.approx(58)
-    assert told.loc[("svhn", "natural"), ("paper", "IN")] == 60.43
-    assert told.loc[("svhn", "natural"), ("reference", "recorded with")] == "none recorded"
-    assert told["reference"].loc["cifar10"].isna().all(axis=None)
-    about = {"preset": "gpu", "data": [{"name": "svhn", "note": ""}], "machine": {"commit": "0123456789" * 4}}
-    (tmp_path / "table1-svhn-paper-seed0.json").write_text(json.dumps(about))
-    told = tables.overview("table1")["reference"]
-    assert told.loc[("svhn", "art"), "recorded with"] == "gpu preset, svhn, commit 0123456"
-    assert told["recorded with"].notna().sum() == len(told.loc["svhn"]) == len(RECORDS)
+    several = tables.run_name("table1", dataset="svhn", protocol="authors", seeds=(0, 1, 2))
+    assert several == "table1-svhn-authors-seed0+1+2"
+    assert tables.run_name("table1", dataset="svhn", protocol="text") == "table1-svhn-text-seed0"

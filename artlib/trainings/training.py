@@ -134,7 +134,7 @@ class InnerAttack(Training):
     def eased(self, *, steps: int | None = None, warmup: float | None = None) -> Self:
         """With at most so many steps, longer by as much as they are fewer, and a ball that grows over `warmup`."""
         n = self.steps if steps is None else min(steps, self.steps)
-        step_size = self.step_size * self.steps / n if n else self.step_size
+        step_size = self.step_size * self.steps / n if 0 < n < self.steps else self.step_size
         return replace(self, steps=n, step_size=step_size, warmup=self.warmup if warmup is None else warmup)
 
     def at(self, progress: float) -> Self:
