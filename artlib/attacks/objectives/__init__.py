@@ -1,8 +1,9 @@
 """Objectives of attacks on explanations. A new one is a file and a line in `OBJECTIVES`."""
 
+from artlib.attacks.objectives.mass_center import MassCenter
 from artlib.attacks.objectives.objective import Objective
 from artlib.attacks.objectives.topk import TopK
 
-OBJECTIVES = {"topk": TopK}
+OBJECTIVES = {"topk": TopK, "mass_center": MassCenter}
 
 __all__ = ["OBJECTIVES", "Objective", "TopK"]
