@@ -1,0 +1,39 @@
+"""How well an image and its input gradient point the same way (Figure 6 of ART)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from artlib.attributions.gradient import gradient
+from artlib.data.images import ImageSet
+from artlib.measurements.measurement import Measurement, Metric, floats, shuffled
+from artlib.metrics.rank import cosine
+from artlib.progress import bar as progress_bar
+
+
+@dataclass(frozen=True)
+class Alignment(Measurement):
+    """cos(x, d f(x)_y / d x) per image, over all pixels and channels; y is the label, or what the model predicts."""
+
+    name, title = "alignment", "Alignment of image and gradient"
+    metrics = {"alignment": Metric("alignment", unit="", scale=1.0, bounds=(-1.0, 1.0), paired=True)}
+    presets = {"smoke": dict(images=50)}
+
+    target: Literal["label", "prediction"] = "label"
+
+    def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
+        """index, alignment; NaN where the gradient or the image is zero or not finite."""
+        order = shuffled(images, self)
+        x, y = floats(model, images.subset(order))
+        found = []
+        with progress_bar(len(y), self.title, unit="image", shown=progress) as bar:
+            for xb, yb in zip(x.split(self.rows), y.split(self.rows), strict=True):
+                if self.target == "prediction":
+                    with torch.no_grad():
+                        yb = model(xb).argmax(1)
+                g = gradient(model, xb, yb).nan_to_num(0.0, 0.0, 0.0)  # a zero gradient has no direction either
+                found.append(cosine(*(v.flatten(1)[:, None] for v in (xb, g))))
+                bar.update(len(xb))
+        return {"index": order, "alignment": torch.cat(found)}
