@@ -7,7 +7,7 @@ reproduce test notebooks: export OMP_NUM_THREADS ?= 1  # jobs and workers share 
 # xargs takes quotes off but runs nothing; a shell would run what CONFIG="dataset=x; ..." says.
 WITH_CONFIG = printf '%s\n' "$$CONFIG" | xargs
 
-.PHONY: help reproduce test lab notebooks bench
+.PHONY: help reproduce test lab notebooks readme bench
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*##/\t/'
@@ -27,6 +27,9 @@ lab: .venv/installed  ## open JupyterLab on the notebooks
 
 notebooks: .venv/installed  ## run every notebook at its committed (smoke) preset and store the outputs in place
 	ARTLIB_MODELS=$$(mktemp -d) .venv/bin/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+readme: .venv/installed  ## write README's scoreboard from the recorded runs
+	.venv/bin/python workflow/readme.py
 
 bench: .venv/installed  ## time the parts that cost most
 	.venv/bin/python -m tests.benchmarks

@@ -8,13 +8,23 @@ from typing import Any
 
 @contextmanager
 def bar(total: int, label: str, *, unit: str, shown: bool, initial: int = 0) -> Iterator[Any]:
-    """A tqdm bar on standard output, or in the cell of a notebook; silent unless `shown`."""
-    from tqdm import tqdm
-
-    where = _Cell() if shown and "ipykernel" in sys.modules else sys.stdout
-    options = dict(unit=unit, disable=not shown, file=where, mininterval=1, ascii=" #", dynamic_ncols=False, ncols=100)
-    with tqdm(total=total, initial=initial, desc=label, **options) as found:
+    """A tqdm bar on standard output, or in the cell of a notebook; silent unless `shown`, and where tqdm is missing."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        shown = False
+    if not shown:
+        yield _Silent()
+        return
+    where = _Cell() if "ipykernel" in sys.modules else sys.stdout
+    with tqdm(total=total, initial=initial, desc=label, unit=unit, file=where, mininterval=1, ncols=100) as found:
         yield found
+
+
+class _Silent:
+    def update(self, n: int = 1) -> bool:
+        """Nothing is shown."""
+        return False
 
 
 class _Cell:

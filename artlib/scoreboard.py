@@ -60,11 +60,10 @@ def board(table: "pd.DataFrame", verdicts: "pd.DataFrame", *, printed: str = "ta
         m: [_cell(known, measured, t, m) + _mark(verdicts, t, m, (t, m) in measured.index) for t in rows]
         for m in metrics
     }
-    heading = {m: tables.METRICS[m][1].title if m in tables.METRICS else m for m in metrics}
     titles = table.set_index("training")["title"].to_dict() if "title" in table else {}
     printed_as = known["approach"].to_dict()
     index = [titles.get(t) or printed_as.get(t) or tables.title(t) for t in rows]
-    return pd.DataFrame({heading[m]: cells[m] for m in metrics}, index=index)
+    return pd.DataFrame({tables.heading(m): cells[m] for m in metrics}, index=index)
 
 
 def _cell(known: "pd.DataFrame", measured: "pd.DataFrame", training: str, metric: str) -> str:
@@ -102,20 +101,19 @@ def recorded_claims(run: str) -> "pd.DataFrame":
     return found.astype(object).where(found.notna(), None)
 
 
-def everything(table: str = "table1") -> "pd.DataFrame":
-    """`recorded` of every recorded run of a table, one below the other; a printed data set without one has its rows."""
+def everything(table: str = "table1", *, blank: bool = True) -> "pd.DataFrame":
+    """`recorded` of every recorded run of a table, one below the other; if `blank`, also printed sets without one."""
     import pandas as pd
 
     found = {}
     for run in runs(table):
         told = about(run)
         found[f"{told['title']}, {told['preset']} preset, protocol {told['protocol']}"] = recorded(run, printed=table)
-    printed = paper.table(table)
-    blank = [d for d in printed["dataset"].unique() if d not in {about(run)["dataset"] for run in runs(table)}]
-    for dataset in blank:
+    printed, measured = paper.table(table), {about(run)["dataset"] for run in runs(table)}
+    for dataset in [d for d in printed["dataset"].unique() if blank and d not in measured]:
         rows = printed[printed["dataset"] == dataset]
-        columns = [c for c in rows if c in tables.METRICS]
-        cells = {tables.METRICS[c][1].title: [f"{v:.2f} | " for v in rows[c]] for c in columns}
+        columns = [c for c in rows if c in tables.metric_columns()]
+        cells = {tables.heading(c): [f"{v:.2f} | " for v in rows[c]] for c in columns}
         found[f"{NAMES.get(dataset, dataset)}, not measured"] = pd.DataFrame(cells, index=rows["approach"].tolist())
     return pd.concat(found, names=["data", "training"]).fillna("")
 
@@ -129,7 +127,7 @@ def claims(verdicts: "pd.DataFrame") -> "Shown":
         metric, (better, worse) = _sides(claim)
         measured = v["difference"] is not None and v["difference"] == v["difference"]
         row = {
-            "metric": tables.METRICS[metric][1].title if metric in tables.METRICS else metric,
+            "metric": tables.heading(metric),
             "claim": f"{tables.title(better)} > {tables.title(worse)}",
             "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})" if measured else "",
         }

@@ -38,6 +38,12 @@ def paired(records: Records) -> tuple[str, ...]:
     return tuple(c for c, (name, metric) in metric_columns().items() if metric.paired and whole(c, name))
 
 
+def heading(column: str) -> str:
+    """A metric's name for readers; a column that no measurement has is called what it is."""
+    found = metric_columns().get(column)
+    return found[1].title if found else column
+
+
 def title(training: str) -> str:
     """A training's name for readers."""
     return TRAININGS[training].title if training in TRAININGS else training

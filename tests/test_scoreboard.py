@@ -1,0 +1,68 @@
+"""The scoreboard: cells and marks worked out by hand, blanks, the recorded runs, and README's copy of them."""
+
+import pandas as pd
+import pytest
+
+from artlib import paper, scoreboard
+from artlib.paths import ROOT
+from workflow import readme
+
+
+def measured(values: dict[tuple[str, str], float]) -> pd.DataFrame:
+    rows = [
+        dict(dataset="cifar10", training=t, metric=m, mean=v, low=v - 1, high=v + 1) for (t, m), v in values.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def verdicts(marks: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame({"mark": marks})
+
+
+def test_a_cell_is_printed_measured_and_the_worst_mark_of_its_orderings():
+    marks = {
+        "table1/cifar10/IN/pgd>natural": "✓",
+        "table1/cifar10/IN/art>natural": "?",
+        "table1/cifar10/IN/art>pgd": "✗",
+    }
+    found = scoreboard.board(measured({("natural", "IN"): 7.34, ("pgd", "IN"): 61.1}), verdicts(marks))
+    assert found["IN"].to_dict() == {
+        "Natural": "40.25 | 7.3 (6.3–8.3) ?",
+        "PGD-10": "69.00 | 61.1 (60.1–62.1) ✗",
+        "ART": "92.90 | ",  # printed, not measured: no mark
+    }
+
+
+def test_a_row_that_the_paper_does_not_have_stands_below_with_its_own_title():
+    table = measured({("natural", "IN"): 1.0, ("trades", "IN"): 2.0})
+    found = scoreboard.board(table.assign(title=["Natural", "TRADES-6"]), verdicts({}))
+    assert list(found.index) == ["Natural", "PGD-10", "ART", "TRADES-6"]
+    assert found["IN"]["TRADES-6"] == "2.0 (1.0–3.0)"
+
+
+def test_a_data_set_that_was_not_measured_has_its_printed_rows_and_nothing_else():
+    found = scoreboard.everything("table1")
+    (svhn,) = [name for name in found.index.unique(0) if name.startswith("SVHN")]
+    assert svhn == "SVHN, not measured" and found.loc[svhn]["IN"].tolist() == ["60.43 | ", "39.67 | ", "61.37 | "]
+    assert not [name for name in scoreboard.everything("table1", blank=False).index.unique(0) if "not measured" in name]
+
+
+@pytest.mark.parametrize("run", scoreboard.runs("table1"))
+def test_the_recorded_runs_can_be_shown_and_their_claims_are_the_papers(run):
+    dataset = scoreboard.about(run)["dataset"]
+    claims = scoreboard.recorded_claims(run)
+    assert list(claims.index) == [c.id for c in paper.claims(dataset)]
+    assert scoreboard.recorded(run).notna().all(axis=None) and len(scoreboard.about(run)["commit"]) == 7
+    shown = scoreboard.claims(claims)
+    again = scoreboard.claims(claims)
+    assert (repr(shown), shown._repr_html_()) == (repr(again), again._repr_html_()) and " at 0x" not in repr(shown)
+
+
+def test_readme_shows_the_recorded_runs_as_they_are():
+    text = (ROOT / "README.md").read_text()
+    assert readme.MARKS.search(text) and readme.written(text) == text, "run: make readme"
+
+
+def test_a_table_in_markdown():
+    table = pd.DataFrame({"a": ["1 | 2"], "b": [3]}, index=["row"])
+    assert scoreboard.markdown(table) == "|  | a | b |\n|---|---|---|\n| row | 1 / 2 | 3 |"
