@@ -55,7 +55,7 @@ def test_judge_prints_the_row_of_table_1(models, capsys):
     words = lines(capsys.readouterr().out)[-1].split()
     assert words[1::2] == ["IN", "K", "natural", "adversarial"]
     assert all(-100 <= float(value) <= 100 for value in words[2::2])
-    assert len(list(models.glob("*.safetensors"))) == len(list(models.glob("*.json"))) == 1
+    assert len(list(models.glob("*.safetensors"))) == 1 and len(list(models.glob("*.json"))) == 2
     main(command)
     assert lines(capsys.readouterr().out) == [" ".join(words)]
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_done_is_one_sentence(command, options, sentence, models,
 def test_a_models_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(results, "MODELS", tmp_path / "file" / "models")
-    with pytest.raises(SystemExit, match="artlib: cannot write .*set ARTLIB_MODELS to a folder that can be"):
+    with pytest.raises(SystemExit, match="artlib: cannot write .*set ARTLIB_MODELS or ARTLIB_FIGURES to a folder that can be"):
         main(["train", *SMOKE])
 
 
