@@ -134,7 +134,9 @@ def test_what_cannot_be_done_is_one_sentence(command, options, sentence, models,
 def test_a_models_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(results, "MODELS", tmp_path / "file" / "models")
-    with pytest.raises(SystemExit, match="artlib: cannot write .*set ARTLIB_MODELS or ARTLIB_FIGURES to a folder that can be"):
+    with pytest.raises(
+        SystemExit, match="artlib: cannot write .*set ARTLIB_MODELS or ARTLIB_FIGURES to a folder that can be"
+    ):
         main(["train", *SMOKE])
 
 
