@@ -40,9 +40,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file, with a digest of its tensors, whole or not at all."""
+    """Write a safetensors file, with a digest of all that is in it, whole or not at all."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    metadata = metadata | {"digest": tensors_digest(tensors)}
+    metadata = metadata | {"digest": _digest(tensors, metadata)}
     write(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
@@ -55,8 +55,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise  # missing or unreadable, and its message says so
     except Exception as error:  # safetensors raises its own, undocumented class
         raise _damaged(path, error) from None
-    if metadata.get("digest") != tensors_digest(tensors):
-        raise _damaged(path, "its tensors are not those that were written")
+    if metadata.pop("digest", None) != _digest(tensors, metadata):
+        raise _damaged(path, "it does not hold what was written")
     return tensors, metadata
 
 
@@ -70,6 +70,10 @@ def read_json(path: Path) -> Any:
 
 def _damaged(path: Path, why: object) -> ValueError:
     return ValueError(f"{path} is damaged ({why}); delete it and run again")
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps([tensors_digest(tensors), metadata], sort_keys=True).encode()).hexdigest()
 
 
 def tensors_digest(tensors: dict[str, Tensor]) -> str:

@@ -62,6 +62,8 @@ def check(
             raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
     for training in _list("trainings", trainings):
         find(training)
+    if not dataset.startswith("folder:"):  # a recipe for a folder needs no folder; loading its images does
+        data.check(dataset)
     if min((seed, *seeds)) < 0:
         raise ValueError(f"seed is {min((seed, *seeds))}; it must be 0 or larger")
 

@@ -118,8 +118,11 @@ def everything(table: str = "table1", *, blank: bool = True) -> "pd.DataFrame":
     return pd.concat(found, names=["data", "training"]).fillna("")
 
 
-def claims(verdicts: "pd.DataFrame") -> "Shown":
-    """The orderings of a table and what a run says to them, grouped by metric, with a mark and its colour."""
+def claims(verdicts: "pd.DataFrame", common: "pd.DataFrame | None" = None) -> "Shown":
+    """The orderings of a table and what a run says to them, grouped by metric, with a mark and its colour.
+
+    common: the verdicts on the images that all models have in common, `tables.values(records, common=True)`.
+    """
     import pandas as pd
 
     rows = []
@@ -131,7 +134,10 @@ def claims(verdicts: "pd.DataFrame") -> "Shown":
             "claim": f"{tables.title(better)} > {tables.title(worse)}",
             "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})" if measured else "",
         }
-        rows.append(row | {"": v["mark"] or "", "verdict": v["verdict"] or "", "why": v["why"] or ""})
+        row |= {"": v["mark"] or "", "verdict": v["verdict"] or "", "why": v["why"] or ""}
+        if common is not None:
+            row |= {"on common images": f"{common.loc[claim, 'difference']:+.1f} {common.loc[claim, 'mark'] or ''}"}
+        rows.append(row)
     found = pd.DataFrame(rows).sort_values("metric", kind="stable", key=lambda c: c.map(_first_seen(rows)))
     found = found.set_index(["metric", "claim"])
     style = found.style.set_uuid("claims")  # a fixed one, else no stored output would equal the next

@@ -110,14 +110,32 @@ def _columns(record: Mapping[str, dict]) -> dict[str, list[float]]:
     }
 
 
-def values(records: Records) -> dict[str, dict[str, list[list[float]]]]:
-    """Per-image values by training and metric, one list a seed, without the images that have no value."""
+def values(records: Records, *, common: bool = False) -> dict[str, dict[str, list[list[float]]]]:
+    """Per-image values by training and metric, one list a seed, without the images that have no value.
+
+    `common` keeps the images that have a value with every training, in one order: pairs. IN and K are else taken on
+    what each model classifies correctly, and a mean over easier images is no sign of robustness.
+    """
     found: dict[str, dict[str, list[list[float]]]] = {}
     for training, seeds in records.items():
-        for record in seeds.values():
+        for seed, record in seeds.items():
             for column, each in _columns(record).items():
-                found.setdefault(training, {}).setdefault(column, []).append([v for v in each if v == v])
+                kept = [v for v in each if v == v]
+                if common:
+                    by_image = _by_image(record, column)
+                    kept = [by_image[i] for i in _shared(records, seed, column)]
+                found.setdefault(training, {}).setdefault(column, []).append(kept)
     return found
+
+
+def _by_image(record: Mapping[str, dict], column: str) -> dict[int, float]:
+    index = record[metric_columns()[column][0]]["values"]["index"]
+    return {i: v for i, v in zip(index, _columns(record)[column], strict=True) if v == v}
+
+
+def _shared(records: Records, seed: int, column: str) -> list[int]:
+    """Places of the images that have a value in this column with every training."""
+    return sorted(set.intersection(*(set(_by_image(seeds[seed], column)) for seeds in records.values())))
 
 
 def table(records: Records, *, dataset: str, titles: Mapping[str, str] | None = None, seed: int = 0) -> "pd.DataFrame":
@@ -126,11 +144,12 @@ def table(records: Records, *, dataset: str, titles: Mapping[str, str] | None = 
     low, high: Wilson's interval for proportions, else the bootstrap's, as wide as the images of one seed allow, since
     seeds share them; lowest, highest: means of single seeds. IN and K count an image without a label-preserving step as
     1.0; `kept` is the mean without such images, `failed` their number (C-23), `unranked` that of images whose map or
-    gradient is constant, zero or not finite: they are in no mean.
+    gradient is constant, zero or not finite: they are in no mean. `common` is the mean over the images that have a
+    value with every training. `tied` is the share of the top k that ties decided, in percent.
     """
     import pandas as pd
 
-    rows = []
+    rows, shared = [], values(records, common=True)
     for training, measures in values(records).items():
         for metric, by_seed in measures.items():
             noise = torch.Generator().manual_seed(seed)
@@ -143,6 +162,8 @@ def table(records: Records, *, dataset: str, titles: Mapping[str, str] | None = 
                 single = [sum(each) / len(each) for each in by_seed if each]
                 row |= {"mean": pooled.mean().item(), "low": low, "high": high, "images": len(pooled)}
                 row |= {"seeds": len(by_seed), "lowest": min(single), "highest": max(single)}
+                same = [v for each in shared[training][metric] for v in each]
+                row |= {"common": sum(same) / len(same) if same else float("nan")}
             name = metric_columns()[metric][0]
             rows.append(row | _failures([record[name]["values"] for record in records[training].values()], metric))
     return pd.DataFrame(rows)
@@ -156,7 +177,11 @@ def _failures(columns: list[dict], metric: str) -> dict[str, float]:
     pairs = [pair for each in columns for pair in zip(each[metric], each["status"], strict=True)]
     kept = [scale * v for v, status in pairs if status == KEPT and v is not None]
     failed = sum(status != KEPT and v is not None for v, status in pairs)
-    return {"kept": sum(kept) / len(kept) if kept else float("nan"), "failed": failed} | found
+    found |= {"kept": sum(kept) / len(kept) if kept else float("nan"), "failed": failed}
+    if metric == "IN" and "tied" in columns[0]:
+        tied = [100 * v for each in columns for v in each["tied"] if v is not None]
+        found["tied"] = sum(tied) / len(tied) if tied else float("nan")
+    return found
 
 
 def one_image(

@@ -58,7 +58,11 @@ def test_parts_may_be_functions_classes_instances_partials_and_modules_in_any_or
 def test_comments_docstrings_and_layout_do_not_count(code):
     before, path = both(), code / "trainings" / "art.py"
     path.write_text(f"# a remark\n\n\n{path.read_text()}\n# another\n")
-    edit(path, '"""L_ce + lambda L_attr at the end of the attack."""', '"""Something else."""')
+    edit(
+        path,
+        '"""What a recorded graph depends on: not the ball, which may grow, nor the loop in it."""',
+        '"""Something else."""',
+    )
     edit(path, '"""ART (Singh et al.', '"""ART, reworded (Singh et al.')
     edit(
         path,
@@ -98,8 +102,9 @@ def test_a_new_file_and_its_line_in_a_list_change_nothing_but_its_own_users(code
         "from artlib.trainings.pgd",
         "from artlib.trainings.new import New\nfrom artlib.trainings.pgd",
     )
-    edit(code / "trainings" / "__init__.py", "Pgd, Art)}", "Pgd, Art, New)}")
-    edit(code / "models" / "__init__.py", "chen.RESNET)", "chen.RESNET, chen.CNN)")
+    edit(code / "trainings" / "__init__.py", "Art)}", "Art, New)}")
+    edit(code / "models" / "__init__.py", "small_resnet.SMALL_RESNET,
+)", "chen.RESNET, chen.CNN)")
     assert both() == before
     assert code_digest("artlib.trainings.new") not in before
 

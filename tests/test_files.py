@@ -65,7 +65,7 @@ def test_every_flipped_bit_of_the_tensors_is_found(tmp_path):
             other = bytearray(whole)
             other[byte] ^= 1 << bit
             path.write_bytes(other)
-            with pytest.raises(ValueError, match="its tensors are not those that were written"):
+            with pytest.raises(ValueError, match="it does not hold what was written"):
                 read_tensors(path)
 
 

@@ -26,16 +26,12 @@ def settings(config: dict) -> dict:
 
 
 def check(run: dict) -> dict:
-    """The same settings, if artlib knows their names. Raises ValueError for a name, a type or a folder it does not."""
+    """The same settings, if artlib knows their names. Raises ValueError for a name or a type it does not,
+    FileNotFoundError for a folder."""
     from artlib import data, presets  # torch comes with them, which the summary does without
 
     presets.check(**run)
-    dataset = run["dataset"]
-    if dataset.startswith("folder:"):
-        if not (folder := Path(dataset.removeprefix("folder:")).expanduser()).is_dir():
-            raise ValueError(f"there is no folder {folder}: give folder:PATH")
-    elif dataset not in data.SETS:
-        raise ValueError(f"unknown data set {dataset!r}: choose one of {', '.join(data.SETS)}, or folder:PATH")
+    data.check(run["dataset"])
     return run
 
 

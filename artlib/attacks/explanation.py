@@ -22,7 +22,7 @@ from artlib.attributions import Explainer
 from artlib.models import check_batch, check_smooth, checked, frozen, smooth
 
 KEPT, NO_STEP, MISCLASSIFIED, NO_GRADIENT = 0, 1, 2, 3
-STATUS = ("kept", "no label-preserving step", "misclassified before", "vanishing or NaN gradient")
+STATUS = ("kept", "no label-preserving step that moved the map", "misclassified before", "vanishing or NaN gradient")
 CANDIDATES = ("after", "before")
 
 

@@ -11,7 +11,7 @@ from artlib.data.images import ImageSet, batches, mean_std, send
 from artlib.data.info import SetInfo
 from artlib.data.loading import decoded, drawn, listed, own
 
-__all__ = ["AUGMENT", "SETS", "Augment", "ImageSet", "SetInfo", "batches", "load", "mean_std", "send"]
+__all__ = ["AUGMENT", "SETS", "Augment", "ImageSet", "SetInfo", "batches", "check", "load", "mean_std", "send"]
 
 # The augmentation is that of the authors' training code; the text names none.
 CIFAR = dict(
@@ -38,6 +38,17 @@ SETS = {
 AUGMENT = {name: info.augment for name, info in SETS.items()}
 
 
+def check(name: str) -> None:
+    """Raise ValueError for a name that is not in `SETS`, FileNotFoundError for a folder:PATH that is not there."""
+    if name.startswith("folder:"):
+        path = Path(name.removeprefix("folder:")).expanduser()
+        if not path.is_dir():
+            raise FileNotFoundError(f"there is no folder {path}: give folder:PATH with PATH/<class>/* in it")
+    elif name not in SETS:
+        names = ", ".join(SETS)
+        raise ValueError(f"unknown data set {name!r}: choose one of {names}, or folder:PATH for your own images")
+
+
 def load(
     name: str, split: str, *, root: Path | str | None = None, size: int | None = None, limit: int | None = None
 ) -> ImageSet:
@@ -52,11 +63,8 @@ def load(
     FileNotFoundError for files that are neither there nor reachable, PermissionError for a folder that cannot be
     written, OSError where the disk fails or a download breaks off; each names the file.
     """
+    check(name)
     of_user = name.startswith("folder:")
-    if not of_user and name not in SETS:
-        raise ValueError(
-            f"unknown data set {name!r}: choose one of {', '.join(SETS)}, or folder:PATH for your own images"
-        )
     splits = ("train", "test") if of_user else SETS[name].splits
     if split not in splits:
         raise ValueError(f"{name} has no split {split!r}: choose one of {', '.join(splits)}")

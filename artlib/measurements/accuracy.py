@@ -24,7 +24,7 @@ class Accuracy(Measurement):
     name, title = "accuracy", "Accuracy"
     metrics = {
         "natural": Metric("natural accuracy", paired=True),
-        "adversarial": Metric("PGD-40 accuracy", paired=True),
+        "adversarial": Metric("PGD accuracy", paired=True),
     }
     published = {  # ART, B.1; Chen et al. (facts §2)
         "cub200": dict(eps=2 / 255, step_size=0.5 / 255),
@@ -43,7 +43,7 @@ class Accuracy(Measurement):
     def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
         """index, natural, adversarial, and vanished: whether PGD's gradient was 0 or NaN at every step (0 or 1).
 
-        Where it vanished nothing was attacked: adversarial is NaN there unless the image is misclassified anyway.
+        Where it vanished nothing was attacked, and adversarial is NaN, whatever the prediction.
         """
         order = shuffled(images, self)
         some = images.subset(order)
@@ -59,6 +59,6 @@ class Accuracy(Measurement):
                 vanished.append(found.vanished)
                 bar.update(len(xb))
         adversarial, lost = torch.cat(held), torch.cat(vanished) & (self.steps > 0)
-        adversarial[lost & (adversarial == 1)] = torch.nan
+        adversarial[lost] = torch.nan
         natural = predictions(model, some) == y
         return {"index": order, "natural": natural, "adversarial": adversarial, "vanished": lost}

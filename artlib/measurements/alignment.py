@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from artlib.attributions.gradient import gradient
 from artlib.data.images import ImageSet
-from artlib.measurements.measurement import Measurement, Metric, floats, shuffled
+from artlib.measurements.measurement import Measurement, Metric, floats, predictions, shuffled
 from artlib.metrics.rank import cosine
 from artlib.progress import bar as progress_bar
 
@@ -26,14 +26,15 @@ class Alignment(Measurement):
     def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
         """index, alignment; NaN where the gradient or the image is zero or not finite."""
         order = shuffled(images, self)
-        x, y = floats(model, images.subset(order))
+        some = images.subset(order)
+        x, y = floats(model, some)
+        y = predictions(model, some) if self.target == "prediction" else y
         found = []
         with progress_bar(len(y), self.title, unit="image", shown=progress) as bar:
             for xb, yb in zip(x.split(self.rows), y.split(self.rows), strict=True):
-                if self.target == "prediction":
-                    with torch.no_grad():
-                        yb = model(xb).argmax(1)
-                g = gradient(model, xb, yb).nan_to_num(0.0, 0.0, 0.0)  # a zero gradient has no direction either
+                g = gradient(model, xb, yb)
+                finite = g.isfinite().flatten(1).all(1)
+                g[~finite] = 0.0  # a zero gradient has no direction either: NaN
                 found.append(cosine(*(v.flatten(1)[:, None] for v in (xb, g))))
                 bar.update(len(xb))
         return {"index": order, "alignment": torch.cat(found)}

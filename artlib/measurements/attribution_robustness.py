@@ -83,6 +83,10 @@ class AttributionRobustness(Measurement):
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        if self.criterion in ("kendall-on-topk", "topk-intersection") and self.objective != "topk":
+            raise ValueError(
+                f"criterion {self.criterion!r} looks at the top k, which objective {self.objective!r} has not"
+            )
 
     @property
     def parts(self) -> tuple[object, ...]:
@@ -142,7 +146,9 @@ class AttributionRobustness(Measurement):
         return replace(found, kendall=self.compare(found)["K"])
 
     def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
-        """index, IN, K, spearman, cosine (in [-1, 1]), tied (share of the top k that ties decided), status, kept_step.
+        """index, IN, K, spearman, cosine (in [-1, 1]), tied, status, kept_step.
+
+        tied: the share of the top k that ties decided, of the map before or after, the larger.
 
         Where the attack found no step that keeps the label the maps are equal and the measures 1 (C-23). Where a map
         is constant or not finite there is nothing to compare: NaN. Raises ValueError when no image is correct.
@@ -162,7 +168,7 @@ class AttributionRobustness(Measurement):
             "K": metrics.kendall(a, b),
             "spearman": metrics.spearman(a, b),
             "cosine": metrics.cosine(a, b),
-            "tied": metrics.tied_share(b, self.k),
+            "tied": torch.maximum(*(metrics.tied_share(m, self.k) for m in (a, b))),
         }
         column = torch.full(usable.shape, torch.nan, dtype=torch.float64, device=usable.device)
         return {name: column.masked_scatter(usable, values) for name, values in measures.items()}
@@ -170,5 +176,7 @@ class AttributionRobustness(Measurement):
 
 def _usable(before: Tensor, after: Tensor, status: Tensor) -> Tensor:
     """Images that were attacked, and whose two maps can be ranked."""
-    finite = before.isfinite().flatten(1).all(1) & after.isfinite().flatten(1).all(1)
-    return finite & ((status == KEPT) | (status == NO_STEP))
+    usable = (status == KEPT) | (status == NO_STEP)
+    for m in (before.flatten(1), after.flatten(1)):
+        usable = usable & m.isfinite().all(1) & (m != m[:, :1]).any(1)
+    return usable

@@ -148,7 +148,7 @@ def verdicts(
     generator: torch.Generator,
     paired: Sequence[str] = ("natural", "adversarial"),
 ) -> "pd.DataFrame":
-    """One row per claim; blank where a side was not measured.
+    """One row per claim; blank where a side was not measured, or has a seed without images.
 
     values[training][metric]: per-image values in percent, (N,), or a list of these, one a seed. `paired` names the
     metrics that every training was given on the same images in the same order; IN and K are taken on what each model
@@ -162,7 +162,7 @@ def verdicts(
     for claim in claims:
         better, worse = (values.get(side, {}).get(claim.metric) for side in (claim.better, claim.worse))
         row = {"text": claim.text, "source": claim.source}
-        if better is not None and worse is not None:
+        if all(side is not None and all(map(len, _seeds(side))) for side in (better, worse)):
             options = dict(paired=claim.metric in paired, printed=claim.printed, generator=generator)
             row |= _row(verdict(better, worse, **options))
         rows[claim.id] = row

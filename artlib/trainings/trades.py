@@ -17,11 +17,11 @@ from artlib.trainings.training import Batch, InnerAttack, Losses
 class Trades(InnerAttack):
     """min E[L_ce(x) + weight max over the ball of KL(p(x) || p(x_adv))], p the softmax of the logits (their Eq. 5).
 
-    Neither paper has it. Radius and steps are those of PGD training here; the weight is the one that Zhang et al. use
-    on CIFAR-10.
+    Neither paper has it. Radius, steps and the uniformly random start are those of PGD training here (the released code
+    starts from a small normal noise); the weight is the one that Zhang et al. use on CIFAR-10.
     """
 
-    name, title, color = "trades", "TRADES", "#882255"
+    name, title, color = "trades", "TRADES", "#CC79A7"
     published = Pgd.published
     protocols = Pgd.protocols
 

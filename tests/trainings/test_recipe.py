@@ -190,7 +190,7 @@ def test_changes_go_over_the_paper_and_unknown_names_are_refused():
     assert paper_recipe("svhn", Pgd(steps=2)).training == Pgd(steps=2)
     with pytest.raises(ValueError, match="unknown protocol 'code'; choose one of paper, text, authors"):
         paper_recipe("svhn", "pgd", protocol="code")
-    with pytest.raises(ValueError, match="unknown training 'adv'; choose one of natural, pgd, art"):
+    with pytest.raises(ValueError, match="unknown training 'adv'; choose one of natural, pgd"):
         paper_recipe("svhn", "adv")
 
 
