@@ -103,8 +103,7 @@ def test_a_new_file_and_its_line_in_a_list_change_nothing_but_its_own_users(code
         "from artlib.trainings.new import New\nfrom artlib.trainings.pgd",
     )
     edit(code / "trainings" / "__init__.py", "Art)}", "Art, New)}")
-    edit(code / "models" / "__init__.py", "small_resnet.SMALL_RESNET,
-)", "chen.RESNET, chen.CNN)")
+    edit(code / "models" / "__init__.py", "    small_resnet.SMALL_RESNET,", "    small_resnet.SMALL_RESNET, chen.CNN,")
     assert both() == before
     assert code_digest("artlib.trainings.new") not in before
 

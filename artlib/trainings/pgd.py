@@ -14,7 +14,7 @@ from artlib.trainings.training import Batch, InnerAttack, Losses, cross_entropy
 class Pgd(InnerAttack):
     """min E[max over the ball of L_ce(x_adv)]; the steps are those of ART's appendix A.3, on CUB of B.1.
 
-    The paper names MadryLab/cifar10_challenge for CIFAR-10, SVHN and Flower, whose attack takes batch statistics; "held"
+    The paper names MadryLab/cifar10_challenge for CIFAR-10, SVHN and Flower; its attack takes batch statistics. "held"
     in `paper` is our choice, so that PGD and ART are attacked alike. "authors" has no PGD training: its switches are
     laid over this one. MNIST and Fashion-MNIST are not in it: theirs are Chen et al.'s (facts §2).
     """
