@@ -12,6 +12,7 @@ from artlib.data import ImageSet
 from artlib.measurements import MEASUREMENTS, Measurement, Metric
 from artlib.paths import slug
 from artlib.trainings import TRAININGS, Recipe
+from artlib.trainings.recipe import authors_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,12 +62,17 @@ _PIXELS = ("eps", "step_size")  # shown as 8/255
 
 
 def compare_recipes(recipes: Mapping[str, Recipe]) -> "pd.DataFrame":
-    """The fields in which trainings usually differ, one column a recipe; blank where a training has no such field."""
+    """The fields in which trainings usually differ, one column a recipe; blank where a training has no such field.
+
+    Recipes of the protocol "authors" have a row more: which of C-7 to C-9 a preset has left them.
+    """
     shown = ("arch", "epochs", "batch_size", "lr", "schedule", "augment", "seed")
     columns = {}
     for name, recipe in recipes.items():
         fields = recipe.plain()
         columns[name] = fields["training"] | {f: fields[f] for f in shown}
+        if (rows := authors_rows(recipe)) is not None:
+            columns[name]["authors' C-7 to C-9"] = ", ".join(row for row, holds in rows.items() if holds) or "none"
     return _settings(columns)
 
 

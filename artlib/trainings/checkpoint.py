@@ -24,9 +24,9 @@ class State:
     history: list[dict] = field(default_factory=list)
 
     def add(self, sums: dict[str, Tensor]) -> None:
-        """Add to the totals of the epoch."""
-        for name, value in sums.items():
-            self.totals[name] = self.totals[name] + value if name in self.totals else value
+        """Add to the totals of the epoch, in the order of `sums`: a file does not keep the order of its tensors."""
+        added = {name: self.totals[name] + v if name in self.totals else v for name, v in sums.items()}
+        self.totals = added | {name: v for name, v in self.totals.items() if name not in added}
 
     def means(self) -> dict[str, float]:
         """Loss, accuracy and the parts of the loss so far in this epoch, means over images."""

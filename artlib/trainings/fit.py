@@ -180,9 +180,10 @@ def _guarded(recipe: Recipe, state: State, watched: Batch | None, *, tell: bool)
     """What the guard sees at the end of an epoch, for the history; its warning goes there and to the reader."""
     if watched is None:
         return {}
+    if state.step < SETTLED:
+        return {"warning": ""}
     found = guard.look(recipe.training, state.model, watched)
-    settled = state.step >= SETTLED
-    told = guard.warning(recipe.training, found) if settled else ""
+    told = guard.warning(recipe.training, found)
     if told and tell:
         print(f"epoch {len(state.history) + 1}: {told}", flush=True)
     return {"guard": found, "warning": told}

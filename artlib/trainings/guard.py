@@ -7,6 +7,7 @@ the result is looked at under all three `models.STATISTICS`.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -37,15 +38,20 @@ def look(training: InnerAttack, model: nn.Module, batch: Batch) -> dict[str, dic
     The points: the start, the end of the training's own attack, the end of one with running statistics, and of one of
     `LONGER` times the steps. The model is not changed.
     """
-    model = copy.deepcopy(model).train()
-    batch = replace(batch, model=model)
-    others = (training, replace(training, statistics="running"), replace(training, steps=LONGER * training.steps))
-    points = [batch.start, *(other.attacked(batch) for other in others)]
-    found = {}
-    for statistics in STATISTICS:
-        pairs = [_at(training, batch, statistics, x) for x in points]
-        found[statistics] = {"raised": [p[0] for p in pairs], "accuracy": [p[1] for p in pairs]}
-    return found
+    batch = replace(batch, model=copy.deepcopy(model).train())
+    with torch.random.fork_rng(devices=[batch.x.device] if batch.x.is_cuda else []):  # dropout draws in train mode
+        own = training.attacked(batch)
+        running = own
+        if training.statistics != "running":
+            running = replace(training, statistics="running").attacked(batch)
+        longer = replace(training, steps=LONGER * training.steps).attacked(batch)
+        points = (batch.start, own, running, longer)
+        return {s: _under(training, s, batch, points) for s in STATISTICS}
+
+
+def _under(training: InnerAttack, statistics: str, batch: Batch, points: Sequence[Tensor]) -> dict[str, list[float]]:
+    raised, accuracy = zip(*(_at(training, batch, statistics, x) for x in points), strict=True)
+    return {"raised": list(raised), "accuracy": list(accuracy)}
 
 
 def _at(training: InnerAttack, batch: Batch, statistics: str, x: Tensor) -> tuple[float, float]:

@@ -54,6 +54,8 @@ class Recipe(Settings):
             raise ValueError(f"batch_size is {self.batch_size}; batch normalisation needs at least 2 images")
         if self.micro_batch is not None and self.micro_batch > self.batch_size:
             raise ValueError(f"micro_batch {self.micro_batch} must be None or from 1 to batch_size, {self.batch_size}")
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("momentum is 0; nesterov=True needs a momentum above 0")
 
     @property
     def label(self) -> str:
@@ -119,6 +121,18 @@ def paper_recipe(dataset: str, training: str | Training, *, protocol: str = "pap
     if protocol == "authors":
         values |= AUTHORS | (AUTHORS_SCHEDULE if dataset == "cifar10" else {})
     return Recipe(**{"dataset": dataset, "training": training, **values, **changes})
+
+
+def authors_rows(recipe: Recipe) -> dict[str, bool] | None:
+    """Which of C-7 (batch), C-8 (augmentation) and C-9 (schedule) a recipe has from the authors' code for CIFAR-10.
+
+    A preset may lay its own over them. None for a recipe that is not the authors': that protocol's `AUTHORS` tell it.
+    """
+    if any(getattr(recipe, name) != value for name, value in AUTHORS.items()):
+        return None
+    code = paper_recipe("cifar10", recipe.training, protocol="authors")
+    fields = {"C-7": ("batch_size",), "C-8": ("augment",), "C-9": ("epochs", "schedule", "milestones")}
+    return {row: all(getattr(recipe, f) == getattr(code, f) for f in names) for row, names in fields.items()}
 
 
 def find(name: str) -> type[Training]:
