@@ -7,7 +7,6 @@ the result is looked at under all three `models.STATISTICS`.
 """
 
 import copy
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -38,20 +37,20 @@ def look(training: InnerAttack, model: nn.Module, batch: Batch) -> dict[str, dic
     The points: the start, the end of the training's own attack, the end of one with running statistics, and of one of
     `LONGER` times the steps. The model is not changed.
     """
-    batch = replace(batch, model=copy.deepcopy(model).train())
+
+    def fresh() -> Batch:
+        """With the model as it is: batch statistics move running ones, which the next look would take for the model's."""
+        return replace(batch, model=copy.deepcopy(model).train())
+
     with torch.random.fork_rng(devices=[batch.x.device] if batch.x.is_cuda else []):  # dropout draws in train mode
-        own = training.attacked(batch)
+        own = training.attacked(fresh())
         running = own
         if training.statistics != "running":
-            running = replace(training, statistics="running").attacked(batch)
-        longer = replace(training, steps=LONGER * training.steps).attacked(batch)
+            running = replace(training, statistics="running").attacked(fresh())
+        longer = replace(training, steps=LONGER * training.steps).attacked(fresh())
         points = (batch.start, own, running, longer)
-        return {s: _under(training, s, batch, points) for s in STATISTICS}
-
-
-def _under(training: InnerAttack, statistics: str, batch: Batch, points: Sequence[Tensor]) -> dict[str, list[float]]:
-    raised, accuracy = zip(*(_at(training, batch, statistics, x) for x in points), strict=True)
-    return {"raised": list(raised), "accuracy": list(accuracy)}
+        pairs = {s: [_at(training, fresh(), s, x) for x in points] for s in STATISTICS}
+    return {s: {"raised": [p[0] for p in each], "accuracy": [p[1] for p in each]} for s, each in pairs.items()}
 
 
 def _at(training: InnerAttack, batch: Batch, statistics: str, x: Tensor) -> tuple[float, float]:
