@@ -39,7 +39,7 @@ def look(training: InnerAttack, model: nn.Module, batch: Batch) -> dict[str, dic
     """
 
     def fresh() -> Batch:
-        """With the model as it is: batch statistics move running ones, which the next look would take for the model's."""
+        """With the model as it is: batch statistics move the running ones, which the next look would take for its."""
         return replace(batch, model=copy.deepcopy(model).train())
 
     with torch.random.fork_rng(devices=[batch.x.device] if batch.x.is_cuda else []):  # dropout draws in train mode
