@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from artlib.attacks.balls import Linf
 from artlib.attacks.pgd import pgd
 from artlib.data.images import ImageSet
-from artlib.measurements.measurement import Measurement, Metric, floats, predictions, shuffled
+from artlib.measurements.measurement import Measurement, Metric, at_once, floats, predictions, shuffled
 from artlib.progress import bar as progress_bar
 from artlib.settings import Count, NotNegative, Pixels, Whole
 
@@ -40,7 +40,7 @@ class Accuracy(Measurement):
     restarts: Count = 1
     loss: Literal["cross-entropy", "margin"] = "cross-entropy"
 
-    def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
+    def columns(self, model: nn.Module, images: ImageSet, *, progress: bool) -> dict[str, Tensor]:
         """index, natural, adversarial, and vanished: whether PGD's gradient was 0 or NaN at every step (0 or 1).
 
         Where it vanished nothing was attacked, and adversarial is NaN, whatever the prediction.
@@ -51,9 +51,9 @@ class Accuracy(Measurement):
         noise = torch.Generator().manual_seed(self.seed)
         attack = dict(ball=Linf(self.eps), steps=self.steps, step_size=self.step_size, loss=self.loss)
         attack |= dict(restarts=self.restarts, generator=noise, report=True)
-        held, vanished = [], []
+        held, vanished, rows = [], [], at_once(self.rows, some)
         with progress_bar(len(y), f"PGD-{self.steps}", unit="image", shown=progress) as bar:
-            for xb, yb in zip(x.split(self.rows), y.split(self.rows), strict=True):
+            for xb, yb in zip(x.split(rows), y.split(rows), strict=True):
                 found = pgd(model, xb, yb, **attack)
                 held.append((found.logits.argmax(1) == yb).double())
                 vanished.append(found.vanished)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from artlib.attributions.gradient import gradient
 from artlib.data.images import ImageSet
-from artlib.measurements.measurement import Measurement, Metric, floats, predictions, shuffled
+from artlib.measurements.measurement import Measurement, Metric, at_once, floats, predictions, shuffled
 from artlib.metrics.rank import cosine
 from artlib.progress import bar as progress_bar
 
@@ -23,15 +23,15 @@ class Alignment(Measurement):
 
     target: Literal["label", "prediction"] = "label"
 
-    def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
+    def columns(self, model: nn.Module, images: ImageSet, *, progress: bool) -> dict[str, Tensor]:
         """index, alignment; NaN where the gradient or the image is zero or not finite."""
         order = shuffled(images, self)
         some = images.subset(order)
         x, y = floats(model, some)
         y = predictions(model, some) if self.target == "prediction" else y
-        found = []
+        found, rows = [], at_once(self.rows, some)
         with progress_bar(len(y), self.title, unit="image", shown=progress) as bar:
-            for xb, yb in zip(x.split(self.rows), y.split(self.rows), strict=True):
+            for xb, yb in zip(x.split(rows), y.split(rows), strict=True):
                 g = gradient(model, xb, yb)
                 finite = g.isfinite().flatten(1).all(1)
                 g[~finite] = 0.0  # a zero gradient has no direction either: NaN

@@ -145,7 +145,7 @@ class AttributionRobustness(Measurement):
         found = replace(found, before=before, after=after)
         return replace(found, kendall=self.compare(found)["K"])
 
-    def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
+    def columns(self, model: nn.Module, images: ImageSet, *, progress: bool) -> dict[str, Tensor]:
         """index, IN, K, spearman, cosine (in [-1, 1]), tied, status, kept_step.
 
         tied: the share of the top k that ties decided, of the map before or after, the larger.

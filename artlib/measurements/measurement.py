@@ -51,7 +51,7 @@ class Measurement(Settings):
 
     @property
     def rows(self) -> int:
-        """How many images pass through the network together."""
+        """How many images of 32x32 pass through the network together."""
         return 250
 
     def count(self, available: int) -> int:
@@ -59,6 +59,11 @@ class Measurement(Settings):
         return min(self.images or available, available)
 
     def __call__(self, model: nn.Module, images: ImageSet, *, progress: bool = True) -> dict[str, Tensor]:
+        """`columns`, with the model in eval mode; its modes are put back."""
+        with mode(model):
+            return self.columns(model, images, progress=progress)
+
+    def columns(self, model: nn.Module, images: ImageSet, *, progress: bool) -> dict[str, Tensor]:
         """Columns (n,), float or int, "index" among them: the place of each measured image in `images`."""
         raise NotImplementedError
 
@@ -69,14 +74,23 @@ def shuffled(images: ImageSet, measurement: Measurement) -> Tensor:
     return order[: measurement.images]
 
 
+def at_once(rows: int, images: ImageSet) -> int:
+    """As many images as fill the memory of `rows` of 32x32."""
+    return max(1, rows * 1024 // max(1024, images.images[0, 0].numel() if len(images) else 0))
+
+
 def floats(model: nn.Module, images: ImageSet) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) in [0, 1], in the dtype of the model, and labels (N,)."""
     return images.images.to(next(model.parameters()).dtype) / 255, images.labels
 
 
 @torch.no_grad()
-def predictions(model: nn.Module, images: ImageSet, *, batch_size: int = 500) -> Tensor:
-    """Predicted classes (N,) of a data set, on its device; the model is in eval mode meanwhile."""
+def predictions(model: nn.Module, images: ImageSet, *, batch_size: int | None = None) -> Tensor:
+    """Predicted classes (N,) of a data set, on its device; the model is in eval mode meanwhile.
+
+    `batch_size` None is 500 for images of 32x32, and fewer for larger ones.
+    """
+    batch_size = batch_size or at_once(500, images)
     dtype = next(model.parameters()).dtype
     with mode(model):
         found = [model(x).argmax(1) for x, _ in batches(images, batch_size, dtype=dtype)]

@@ -180,7 +180,7 @@ def test_ifia_lowers_the_correlation_and_a_wider_ball_lowers_it_more():
 @each_protocol
 def test_an_image_without_a_kept_step_counts_as_unmoved(protocol):
     record = measure(network(), pictures(), replace(PROTOCOLS[protocol], steps=0))
-    assert record["status"] == [NO_STEP] * 6 and STATUS[NO_STEP] == "no label-preserving step"
+    assert record["status"] == [NO_STEP] * 6 and STATUS[NO_STEP] == "no label-preserving step that moved the map"
     for name in MEASURES:
         assert record[name] == pytest.approx([1] * 6)
     assert record["kept_step"] == [-1] * 6
