@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_results import RECIPE, toy
 
-from artlib import metrics, paper, results, tables
+from artlib import metrics, paper, presets, results, tables
 from artlib.attacks import KEPT, NO_GRADIENT, NO_STEP, Manipulated
 from artlib.measurements import MEASUREMENTS, Accuracy, AttributionRobustness, Measurement, Metric
 from artlib.trainings import Art
@@ -242,6 +242,25 @@ def test_histories_and_summary_and_recipes(tmp_path, monkeypatch):
     assert fields.loc["lr"].tolist() == [0.05, 0.01] and fields.loc["weight"].tolist() == ["", 0.5]
     assert fields.loc["attack_cosine_eps"].tolist() == ["", 0.0] and fields.loc["augment"].tolist() == ["", "cifar10"]
     assert fields.loc["steps"].tolist() == ["", 3] and "kind" not in fields.index
+
+
+@pytest.mark.parametrize(
+    ("preset", "dataset", "left"),
+    [
+        ("smoke", "cifar10", "none"),
+        ("cpu", "cifar10", "none"),
+        ("gpu", "cifar10", "C-8"),
+        ("paper", "cifar10", "C-7, C-8, C-9"),
+        ("paper", "svhn", "none"),  # the code has no other data set
+    ],
+)
+def test_the_authors_recipes_say_which_of_their_settings_a_preset_has_left(preset, dataset, left):
+    """Batch, augmentation, schedule; other protocols have no such row."""
+    authors = tables.compare_recipes(presets.recipes(preset, dataset=dataset, protocol="authors"))
+    assert authors.loc["authors' C-7 to C-9"].tolist() == [left] * 3
+    for protocol in ("paper", "text"):
+        other = tables.compare_recipes(presets.recipes(preset, dataset=dataset, protocol=protocol))
+        assert set(authors.index) - set(other.index) == {"authors' C-7 to C-9"}
 
 
 def test_measurements_side_by_side():

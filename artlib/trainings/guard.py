@@ -4,6 +4,11 @@ Both ways in which ART failed here were invisible in its loss. With running stat
 optimiser breaks the network at those statistics; with batch statistics the attack exploits what the images of a batch
 do to each other, and is harmless to the network that is used. So a fixed batch is attacked as the training attacks, and
 the result is looked at under all three `models.STATISTICS`.
+
+Its cost, counted in forward passes F: with three steps ART's look is 185 F an image of the probe (attacks of 3, 3 and
+9 steps are 6 F a step, 90 F and their start; L_attr and a prediction at 12 points the rest), its update 36 F an image.
+Of 10,000 images the probe has 20: 20 x 185 / (10,000 x 36) = 1.0 % of an epoch; of 50,000 it has 64: 0.7 %. PGD-10: 130
+and 24 F, 1.1 and 0.7 %. Updates that are compiled take up to half the time, the look is not: then up to twice that.
 """
 
 import copy
@@ -16,16 +21,18 @@ from artlib.data.images import ImageSet
 from artlib.models.statistics import STATISTICS, normalised_by
 from artlib.trainings.training import Batch, InnerAttack, Training
 
-SHARE = 0.25  # of what the same attack gains with running statistics: less, and the training's own does not attack
-MODES_APART = 0.15  # between what the loss raises under the training's statistics and under running ones, relative
+SHARE = 0.2  # of what the same attack gains with running statistics: less, and the training's own does not attack
+SPARED = 0.05  # of the images: if the attack makes more of them fail, it does attack
+LAG = 2 / 3  # of the accuracy with held statistics: less with running ones, and these are not yet the network's
+BELOW = 0.15  # of what is raised with held statistics: so far below with running ones, the network is broken at those
 LONGER = 3  # times the steps
 
 
 def probe(training: Training, images: ImageSet, *, dtype: torch.dtype, generator: torch.Generator) -> Batch | None:
-    """The batch that is looked at: 16 to 64 images, one in 400, on their device; None where there is no attack."""
+    """The batch that is looked at: 16 to 64 images, one in 500, on their device; None where there is no attack."""
     if not isinstance(training, InnerAttack):
         return None
-    n = min(len(images), max(16, min(64, len(images) // 400)))
+    n = min(len(images), max(16, min(64, len(images) // 500)))
     some = images.subset(torch.randperm(len(images), generator=generator)[:n])
     x = some.images.to(dtype) / 255
     return Batch(nn.Identity(), x, some.labels, training.start(x, generator=generator))
@@ -61,19 +68,23 @@ def _at(training: InnerAttack, batch: Batch, statistics: str, x: Tensor) -> tupl
 
 
 def warning(training: InnerAttack, found: dict[str, dict[str, list[float]]]) -> str:
-    """One sentence when something is wrong, else ""."""
+    """One sentence when something is wrong, else "".
+
+    While the rate is high running averages lag behind the weights, in a sound training, too: the network of those
+    averages is not the one that will be used, and nothing is said of the attack.
+    """
     start, own, running, _ = found["running"]["raised"]
     clean, attacked = found["running"]["accuracy"][:2]
-    if running > start and own - start < SHARE * (running - start) and attacked >= clean - 0.05:
+    lags = clean < LAG * found["held"]["accuracy"][0]
+    if not lags and running > start and own - start < SHARE * (running - start) and attacked >= clean - SPARED:
         return (
             f"the inner attack ({training.statistics} statistics) hardly attacks the network that will be used: it "
             f"raises its objective by {own - start:.3f}, with running statistics it would by {running - start:.3f}"
         )
-    if training.statistics == "running":
-        held = found["held"]["raised"][1]
-        if abs(held - own) > MODES_APART * max(abs(held), abs(own)):
-            return (
-                f"the loss speaks of another network: {own:.3f} with the running statistics of this moment, {held:.3f} "
-                "with statistics measured on the images themselves"
-            )
+    held = found["held"]["raised"][1]
+    if training.statistics == "running" and held - own > BELOW * held:
+        return (
+            f"the attack and the loss see another network: what the attack raised is {own:.3f} with the running "
+            f"statistics of this moment, {held:.3f} with statistics measured on the images themselves"
+        )
     return ""

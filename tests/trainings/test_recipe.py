@@ -35,6 +35,12 @@ def test_a_recipe_that_cannot_be_meant_is_refused(field, value, message):
         Recipe(**{field: value})
 
 
+def test_nesterov_needs_a_momentum():
+    with pytest.raises(ValueError, match=r"momentum is 0; nesterov=True needs a momentum above 0"):
+        Recipe(nesterov=True, momentum=0.0)
+    assert Recipe(nesterov=True, momentum=0.0, optimizer="adam").relevant()["optimizer"] == "adam"  # reads neither
+
+
 def test_labels_are_the_rows_of_a_table():
     assert [Recipe(training=t).label for t in (Natural(), Pgd(steps=7), Art())] == ["natural", "pgd-7", "art"]
 
@@ -190,7 +196,7 @@ def test_changes_go_over_the_paper_and_unknown_names_are_refused():
     assert paper_recipe("svhn", Pgd(steps=2)).training == Pgd(steps=2)
     with pytest.raises(ValueError, match="unknown protocol 'code'; choose one of paper, text, authors"):
         paper_recipe("svhn", "pgd", protocol="code")
-    with pytest.raises(ValueError, match="unknown training 'adv'; choose one of natural, pgd"):
+    with pytest.raises(ValueError, match="unknown training 'adv'; choose one of natural, pgd, .*art"):
         paper_recipe("svhn", "adv")
 
 
