@@ -18,6 +18,7 @@ def advance(*, shown: bool, n: int = 5) -> None:
 
 
 def test_a_terminal_sees_one_line_that_is_written_over(monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # a plugin of pytest may have it
     out, err = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
@@ -58,7 +59,8 @@ def test_a_notebook_is_given_one_display_and_updates_of_it(capsys, monkeypatch):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_resumed_bar_begins_where_it_stopped(capsys):
+def test_a_resumed_bar_begins_where_it_stopped(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     with progress.bar(10, "training", unit="update", shown=True, initial=7) as ticks:
         ticks.update(3)
     assert "70%" in (text := capsys.readouterr().out) and "10/10" in text
