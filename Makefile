@@ -1,7 +1,7 @@
 # reproduce and test need nothing but Linux, make, Python >= 3.11 and the package index.
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-UV = .venv/bin/uv pip install --quiet --python .venv/bin/python
+UV = .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python
 export UV_HTTP_TIMEOUT ?= 300
 reproduce test notebooks: export OMP_NUM_THREADS ?= 1  # jobs and workers share the cores; a lab or a benchmark has them all
 # xargs takes quotes off but runs nothing; a shell would run what CONFIG="dataset=x; ..." says.
