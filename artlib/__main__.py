@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 from artlib import costs, distributed, presets, results, tables
+from artlib.data import SETS
 from artlib.measurements import MEASUREMENTS
 from artlib.trainings import PRECISIONS, PROTOCOLS, TRAININGS, pick_device
 
@@ -45,14 +46,20 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m artlib")
-    parser.add_argument("command", choices=("train", "judge"))
-    parser.add_argument("--preset", default="quick", choices=presets.PRESETS)
-    parser.add_argument("--dataset", default="blossoms", help="a name in artlib.data.SETS, or folder:PATH")
+    parser = argparse.ArgumentParser(
+        prog="python -m artlib",
+        description="Train one model of a preset, or find it, and with judge measure it. Numbers are percent, means "
+        "over images: IN is the share of a map's top-k pixels that stay so under attack, K its rank correlation.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("command", choices=("train", "judge"), help="train, or train and measure")
+    preset_help = "smoke tests the code; quick takes minutes, cpu hours, gpu and paper want a GPU"
+    parser.add_argument("--preset", default="quick", choices=presets.PRESETS, help=preset_help)
+    parser.add_argument("--dataset", default="blossoms", help=f"{', '.join(SETS)}, or folder:PATH")
     parser.add_argument("--training", default="art", choices=TRAININGS)
     parser.add_argument("--measurement", action="append", choices=MEASUREMENTS, help="of judge; default: Table 1's")
-    parser.add_argument("--protocol", default="paper", choices=PROTOCOLS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--protocol", default="paper", choices=PROTOCOLS, help="see DIFFERENCES.md")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and attacks")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--precision", choices=PRECISIONS, help="instead of the preset's")
     parser.add_argument("--micro-batch", type=int, help="images at once, for a small card")

@@ -284,4 +284,4 @@ def announcement(preset: str, *, device: torch.device | str, **run) -> str:
     about = results.machine(device)
     machine = about["device"] if "cuda" in str(device) else f"{about['device']}, {about['threads']} threads"
     parts = ", ".join(f"{name} {scale * h:.1f}" for name, h in hours.drop("total").items())
-    return f"about {scale * hours['total']:.1f} {unit} on this machine ({machine}): {parts}"
+    return f"about {scale * hours['total']:.1f} {unit} on this machine if nothing exists yet ({machine}): {parts}"

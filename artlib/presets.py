@@ -70,7 +70,8 @@ def check(
 
 def _list(name: str, values: Any) -> Sequence:
     if not isinstance(values, list | tuple):
-        raise ValueError(f"{name} is {values!r}, a {type(values).__name__}; it must be a list")
+        way = "papermill takes one with -y 'seeds: [0, 1]'"
+        raise ValueError(f"{name} is {values!r}, a {type(values).__name__}; it must be a list ({way})")
     return values
 
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from artlib import distributed, files, trainings
 from artlib.data import ImageSet
 from artlib.digest import code_digest
-from artlib.measurements import Measurement
+from artlib.measurements import MEASUREMENTS, Measurement
+from artlib.models import mode
 from artlib.paths import FIGURES, MODELS, REFERENCE, ROOT, slug
 from artlib.settings import plain
 from artlib.trainings import Recipe
@@ -137,7 +138,7 @@ def _loaded(recipe: Recipe, images: ImageSet, path: Path) -> nn.Module:
     except RuntimeError:
         raise ValueError(f"{path} holds other weights than {recipe.arch}; delete it and run again") from None
     record = _record(path, metadata)
-    if record["code"] != training_code(recipe):
+    if record["code"] != training_code(recipe) and path.parent != RECORDED:  # whose commit its table names
         _say_once(f"{path.name}: trained by other code (commit {record['machine']['commit'][:7]}); delete it to renew")
     return net.eval()
 
@@ -191,10 +192,17 @@ def measured(
 ) -> dict:
     """`measurement` of a recipe's model (trained on `train`), or of any model, on `test`; stored, and made only once.
 
+    A model without a recipe is known by its weights, its layers and its logits of the first images.
     Returns {"values": {column: list}, "seconds", "machine", ...}; None stands for NaN. What is stored is used only when
     weights, measurement, images and measuring code are the same. `name` is a model's part of the file name.
     Raises ValueError for a stored file that is damaged, and for values that the measurement says cannot be.
     """
+    if not isinstance(measurement, Measurement):
+        raise ValueError(f"measurement is {measurement!r}; presets.measurement makes one of {', '.join(MEASUREMENTS)}")
+    if name != Path(name).name:
+        raise ValueError(f"name is {name!r}; it becomes part of a file name: no folders in it")
+    if isinstance(subject, Recipe) and train is None:
+        raise ValueError("a recipe's model is one of its training images: give train, or a model")
     if isinstance(subject, Recipe):
         net = model(subject, train, device=device, progress=progress)
         name = model_path(subject, train).stem
@@ -207,7 +215,7 @@ def measured(
         test.fingerprint,
         code,
         weights,
-        "" if isinstance(subject, Recipe) else repr(net),
+        "" if isinstance(subject, Recipe) else [repr(net), _behaviour(net, test)],
     ]
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
     path = _place(f"{name}.{measurement.name}.{key}.json")
@@ -226,6 +234,15 @@ def measured(
             raise ValueError(f"{measurement} returned other columns than it says, or values outside their bounds")
         files.write_text(path, json.dumps(record))
         return record
+
+
+@torch.no_grad()
+def _behaviour(net: nn.Module, images: ImageSet) -> str:
+    """A digest of the logits of the first images: what `forward` does is in neither weights nor layers."""
+    with mode(net):
+        p = next(net.parameters())
+        logits = net(images.images[:8].to(p.device, p.dtype) / 255)
+    return files.tensors_digest({"logits": logits})[:12]
 
 
 def _list(column: Tensor) -> list:

@@ -127,17 +127,23 @@ def claims(verdicts: "pd.DataFrame", common: "pd.DataFrame | None" = None) -> "S
 
     rows = []
     for claim, v in verdicts.iterrows():
+        if pd.isna(v["difference"]):  # a side was not measured
+            continue
         metric, (better, worse) = _sides(claim)
-        measured = v["difference"] is not None and v["difference"] == v["difference"]
         row = {
             "metric": tables.heading(metric),
             "claim": f"{tables.title(better)} > {tables.title(worse)}",
-            "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})" if measured else "",
+            "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})",
         }
         row |= {"": v["mark"] or "", "verdict": v["verdict"] or "", "why": v["why"] or ""}
         if common is not None:
-            row |= {"on common images": f"{common.loc[claim, 'difference']:+.1f} {common.loc[claim, 'mark'] or ''}"}
+            same = common.loc[claim]
+            row["on common images"] = "" if pd.isna(same["difference"]) else f"{same['difference']:+.1f} {same['mark']}"
         rows.append(row)
+    if not rows:
+        return Shown(
+            "no ordering of the paper has both sides in this run", "no ordering of the paper has both sides here"
+        )
     found = pd.DataFrame(rows).sort_values("metric", kind="stable", key=lambda c: c.map(_first_seen(rows)))
     found = found.set_index(["metric", "claim"])
     style = found.style.set_uuid("claims")  # a fixed one, else no stored output would equal the next

@@ -57,12 +57,18 @@ class Wrapped(nn.Sequential):
 def wrap(net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Wrapped:
     """A network of normalised images as a classifier of pixels in [0, 1]: x -> net((x - mean) / std).
 
-    `mean` and `std` are one number per channel, in pixel units. Raises ValueError when they are not, or std is not
-    positive.
+    `mean` and `std` are one number per channel, in pixel units. Raises ValueError when they are not, or lie outside
+    [0, 1], std above 0.
     """
-    mean, std = tuple(map(float, mean)), tuple(map(float, std))
-    if len(mean) != len(std) or not mean or not min(std) > 0:
-        raise ValueError(f"mean {mean} and std {std} must have one number per channel, std above 0")
+    try:
+        mean, std = tuple(map(float, mean)), tuple(map(float, std))
+        fits = 0 < len(mean) == len(std) and min(mean) >= 0 and max(*mean, *std) <= 1 and min(std) > 0
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"mean {mean} and std {std} must have one number per channel, from 0 to 1 as pixels are here, std above 0"
+        )
     layers = net if type(net) is nn.Sequential else [net]
     wrapped = Wrapped(Normalize(mean, std), *layers)
     weight = next(net.parameters(), None)

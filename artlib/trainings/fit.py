@@ -165,7 +165,7 @@ def fit(
                 means = state.means()
                 ticks.set_postfix(loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.1%}", refresh=False)
             if epoch_ends := state.step % per_epoch == 0:
-                state.history.append(state.means() | _guarded(recipe, state, watched, tell=shown))
+                state.history.append(state.means() | _guarded(recipe, state, watched, done, tell=shown))
                 state.totals = {}
             now = time.monotonic()  # after the totals: a GPU has then done what it was told
             state.seconds = earlier + now - started
@@ -176,14 +176,18 @@ def fit(
     return state.model.eval(), record | {"processes": distributed.world(), "compiled": compile}
 
 
-def _guarded(recipe: Recipe, state: State, watched: Batch | None, *, tell: bool) -> dict:
-    """What the guard sees at the end of an epoch, for the history; its warning goes there and to the reader."""
+def _guarded(recipe: Recipe, state: State, watched: Batch | None, done: float, *, tell: bool) -> dict:
+    """What the guard sees at the end of an epoch, for the history; its warning goes there and to the reader.
+
+    It looks with the whole ball, and so says nothing while the ball still grows.
+    """
     if watched is None:
         return {}
     if state.step < SETTLED:
         return {"warning": ""}
     found = guard.look(recipe.training, state.model, watched)
-    told = guard.warning(recipe.training, found)
+    grown = recipe.training.at(done) == recipe.training
+    told = guard.warning(recipe.training, found) if grown else ""
     if told and tell:
         print(f"epoch {len(state.history) + 1}: {told}", flush=True)
     return {"guard": found, "warning": told}
