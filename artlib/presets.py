@@ -38,34 +38,37 @@ QUICK_LARGE = dict(k=250, images=40)  # of a measurement of these: 1000 of 128 x
 
 
 def check(
-    preset: str,
-    *,
-    protocol: str = "paper",
-    dataset: str = "blossoms",
-    seed: int = 0,
-    seeds: Sequence[int] = (),
-    trainings: Sequence[str] = (),
-    device: str = "auto",
+    preset: str, *, dataset: str = "blossoms", seeds: Sequence[int] = (), trainings: Sequence[str] = (), **others: Any
 ) -> None:
-    """Raise one clear ValueError when a notebook's parameters have a wrong name or type."""
+    """Raise one clear ValueError when a notebook's parameters have a wrong name or type.
+
+    others: protocol, seed, device. Raises FileNotFoundError for a folder:PATH that is not there.
+    """
+    for seed in _list("seeds", seeds):
+        _check_names(preset, dataset=dataset, seed=seed)
+    _check_names(preset, dataset=dataset, **others)
+    for training in _list("trainings", trainings):
+        find(training)
+    data.check(dataset)
+
+
+def _check_names(preset: str, *, dataset: str, protocol: str = "paper", seed: int = 0, device: str = "auto") -> None:
     for name, value, kind in (
         ("preset", preset, str),
         ("protocol", protocol, str),
         ("dataset", dataset, str),
         ("device", device, str),
-        *(("seed", s, int) for s in (seed, *_list("seeds", seeds))),
+        ("seed", seed, int),
     ):
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{name} is {value!r}, a {type(value).__name__}; it must be of type {kind.__name__}")
     for name, value, allowed in (("preset", preset, PRESETS), ("protocol", protocol, PROTOCOLS)):
         if value not in allowed:
             raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
-    for training in _list("trainings", trainings):
-        find(training)
-    if not dataset.startswith("folder:"):  # a recipe for a folder needs no folder; loading its images does
+    if not dataset.startswith("folder:"):  # settings for a folder need no folder; loading its images does
         data.check(dataset)
-    if min((seed, *seeds)) < 0:
-        raise ValueError(f"seed is {min((seed, *seeds))}; it must be 0 or larger")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be 0 or larger")
 
 
 def _list(name: str, values: Any) -> Sequence:
@@ -84,7 +87,7 @@ def image_size(preset: str, dataset: str) -> int | None:
 
 def images(preset: str, split: str, *, dataset: str) -> ImageSet:
     """A split of a data set as the preset wants it: image size and number of images."""
-    check(preset, dataset=dataset)
+    _check_names(preset, dataset=dataset)
     limit = LIMITS[preset][0 if split == "train" else 1]
     return data.load(dataset, split, size=image_size(preset, dataset), limit=limit)
 
@@ -96,7 +99,7 @@ def recipe(
 
     Raises ValueError for unknown names.
     """
-    check(preset, protocol=protocol, dataset=dataset, seed=seed)
+    _check_names(preset, protocol=protocol, dataset=dataset, seed=seed)
     if not isinstance(training, Training):
         training = find(training).of(dataset, protocol=protocol)
     if dataset == "cub200" and preset not in CPU_PRESETS:
@@ -123,7 +126,7 @@ def measurement(
     preset: str, name: str, *, dataset: str, protocol: str = "paper", seed: int = 0, **changes: Any
 ) -> Measurement:
     """A measurement of `MEASUREMENTS` at a preset, with `changes`. Raises ValueError for unknown names."""
-    check(preset, protocol=protocol, dataset=dataset, seed=seed)
+    _check_names(preset, protocol=protocol, dataset=dataset, seed=seed)
     if name not in MEASUREMENTS:
         raise ValueError(f"unknown measurement {name!r}; choose one of {', '.join(MEASUREMENTS)}")
     kind, small = MEASUREMENTS[name], {}

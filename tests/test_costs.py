@@ -361,10 +361,12 @@ def test_the_announcement(monkeypatch):
     monkeypatch.setattr(costs, "forecast", lambda preset, device, dataset: hours)
     monkeypatch.setattr(costs.results, "machine", lambda device: {"device": "CPU x86_64", "threads": 2})
     line = costs.announcement("quick", dataset="blossoms", device="cpu")
-    assert line == "about 1.2 hours on this machine (CPU x86_64, 2 threads): natural 0.2, art 1.0"
+    assert line == "about 1.2 hours on this machine if nothing exists yet (CPU x86_64, 2 threads): natural 0.2, art 1.0"
     hours *= 0.01
     line = costs.announcement("quick", dataset="blossoms", device=torch.device("cpu"))
-    assert line == "about 0.7 minutes on this machine (CPU x86_64, 2 threads): natural 0.1, art 0.6"
+    assert (
+        line == "about 0.7 minutes on this machine if nothing exists yet (CPU x86_64, 2 threads): natural 0.1, art 0.6"
+    )
 
 
 def test_smoke_measures_nothing(monkeypatch):

@@ -28,10 +28,9 @@ def settings(config: dict) -> dict:
 def check(run: dict) -> dict:
     """The same settings, if artlib knows their names. Raises ValueError for a name or a type it does not,
     FileNotFoundError for a folder."""
-    from artlib import data, presets  # torch comes with them, which the summary does without
+    from artlib import presets  # torch comes with it, which the summary does without
 
     presets.check(**run)
-    data.check(run["dataset"])
     return run
 
 
