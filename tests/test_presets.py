@@ -56,10 +56,12 @@ def test_a_parameter_that_is_wrong_is_named(parameters, message):
     assert "\n" not in str(error.value)
 
 
-def test_parameters_that_are_right_pass():
+def test_parameters_that_are_right_pass(tmp_path):
     lists = dict(seeds=(0, 1, 2), trainings=list(TRAININGS))
     for preset, protocol in itertools.product(presets.PRESETS, presets.PROTOCOLS):
-        presets.check(preset, protocol=protocol, dataset="folder:flowers", seed=0, device="cuda:1", **lists)
+        presets.check(preset, protocol=protocol, dataset=f"folder:{tmp_path}", seed=0, device="cuda:1", **lists)
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        presets.check("smoke", dataset=f"folder:{tmp_path}/nowhere")
 
 
 def test_wrong_names_are_refused_wherever_they_are_given():
@@ -143,7 +145,7 @@ def test_what_is_added_to_a_list_is_known(monkeypatch):
     monkeypatch.setitem(TRAININGS, "harder", Harder)
     monkeypatch.setitem(MEASUREMENTS, "speed", Speed)
     for preset, dataset, protocol in EVERY:
-        presets.check(preset, dataset=dataset, protocol=protocol, trainings=["harder"])
+        presets.check(preset, protocol=protocol, trainings=["harder"])
         named = dict(dataset=dataset, protocol=protocol)
         power = 5 if protocol == "authors" else 3 if dataset == "svhn" else 2
         assert presets.recipe(preset, "harder", **named).training == Harder(power)
