@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         found = results.training_record(recipe, train)["history"][-1]
         if names:
             test = presets.images(a.preset, "test", dataset=a.dataset)
-            asked = presets.measurements(a.preset, names=names, **named)
+            asked = presets.measurements(a.preset, names=names, dataset=a.dataset, protocol=a.protocol)  # of any seed
             record = {n: results.measured(recipe, m, train=train, test=test, device=device) for n, m in asked.items()}
             found = tables.means(record)
     except (ValueError, OSError) as error:

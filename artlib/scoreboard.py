@@ -24,9 +24,10 @@ COLORS = {"✓": "#009E73", "✗": "#D55E00", "?": "#777777"}  # of a mark; the 
 
 
 def runs(table: str, *, dataset: str | None = None, protocol: str | None = None) -> list[str]:
-    """The names of the recorded runs of a table, such as table1-cifar10-paper-seed0, in alphabetical order."""
+    """The names of the recorded runs of a table, such as table1-cifar10-paper-seed0; real images first."""
     middle = f"{dataset or '*'}-{protocol or '*'}"
-    found = sorted(p.stem for p in REFERENCE.glob(f"{table}-{middle}-seed*.json"))
+    found = [p.stem for p in REFERENCE.glob(f"{table}-{middle}-seed*.json")]
+    found.sort(key=lambda name: (f"{table}-blossoms-" in name, name))
     return [name for name in found if (REFERENCE / f"{name}.csv").exists() and not name.endswith("-claims")]
 
 
