@@ -112,7 +112,9 @@ def project(tmp_path_factory):
 
 def make(project: Path, config: str | None = None) -> subprocess.CompletedProcess:
     own = {"PYTHONPATH": str(project), "ARTLIB_FIGURES": str(project / "figures")}
-    environment = {k: v for k, v in os.environ.items() if k not in ("ARTLIB_MODELS", "MAKEFLAGS", "CONFIG")} | own
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("ARTLIB_MODELS", "MAKEFLAGS", "MAKELEVEL", "CONFIG")
+    } | own
     command = ["make", "reproduce", *([f"CONFIG={config}"] if config else [])]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
 
