@@ -11,6 +11,7 @@ from torch import Tensor
 
 
 def check_maps(*maps: Tensor, k: int = 1, w: int = 0) -> None:
+    """Raise ValueError for maps that are not (N, H, W), unlike or NaN, and for k or w that do not fit them."""
     for m in maps:
         if m.ndim != 3 or 0 in m.shape[1:]:
             raise ValueError(f"maps must be (N, H, W), got {tuple(m.shape)}: attributions.heatmap makes them")
@@ -26,6 +27,7 @@ def check_maps(*maps: Tensor, k: int = 1, w: int = 0) -> None:
 
 
 def in_chunks(function, *maps: Tensor, threads: int = 1) -> Tensor:
+    """`function` of the maps, some at a time: in as many threads on a CPU, within its cache or a GPU's memory."""
     on_cpu = maps[0].device.type == "cpu"
     threads, pixels = (threads, 2**17) if on_cpu else (1, 2**24)  # stays in a CPU's cache; bounds the memory
     chunks = min(threads * -(-maps[0].numel() // (threads * pixels)), len(maps[0]))
@@ -41,6 +43,7 @@ def in_chunks(function, *maps: Tensor, threads: int = 1) -> Tensor:
 
 
 def rows_of(maps: Tensor):
+    """Maps as rows (N, n), numpy's on the CPU, with one kind of zero."""
     maps = maps.detach().flatten(1).contiguous()
     if maps.is_floating_point():
         maps = (maps.float() if maps.dtype == torch.bfloat16 else maps) + 0.0  # -0.0 becomes 0.0, its equal
