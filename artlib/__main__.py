@@ -12,14 +12,12 @@ from artlib.data import SETS
 from artlib.measurements import MEASUREMENTS
 from artlib.trainings import PRECISIONS, PROTOCOLS, TRAININGS, pick_device
 
-TABLE1 = ("attribution_robustness", "accuracy")
-
 
 def main(argv: list[str] | None = None) -> None:
     """Train the model of a preset, or find it; with `judge` measure it too; print its file and its numbers."""
     a = _parser().parse_args(argv)
     named = dict(dataset=a.dataset, protocol=a.protocol, seed=a.seed)
-    names = (a.measurement or TABLE1) if a.command == "judge" else ()
+    names = (a.measurement or presets.MEASURED) if a.command == "judge" else ()
     try:
         with distributed.joined():
             device = pick_device(a.device)

@@ -170,7 +170,7 @@ def works(
     protocol: str = "paper",
     sets: tuple[ImageSet, ImageSet] | None = None,
     trainings: Sequence[str] = presets.TABLE1,
-    measurements: Sequence[str] = ("attribution_robustness", "accuracy"),
+    measurements: Sequence[str] = presets.MEASURED,
     seeds: int = 1,
 ) -> list[Work]:
     """What a notebook does at a preset: each of `trainings`, and `measurements` of all of them, with so many seeds.

@@ -16,6 +16,7 @@ import torch
 
 from artlib import files, metrics, paths
 from artlib.trainings import TRAININGS
+from artlib.trainings import title as label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +37,6 @@ def color(training: str) -> str:
     taken = {getattr(t, "color", None) for t in TRAININGS.values()}
     free = [c for c in PALETTE if c not in taken] or PALETTE
     return own or free[hashlib.sha256(training.encode()).digest()[0] % len(free)]
-
-
-def label(training: str) -> str:
-    """The name of a training for readers: its title, else the name itself."""
-    return getattr(TRAININGS.get(training), "title", training)
 
 
 def style() -> dict[str, Any]:

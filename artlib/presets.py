@@ -16,6 +16,7 @@ from artlib.trainings.recipe import find
 PRESETS = ("smoke", "quick", "cpu", "gpu", "paper")
 CPU_PRESETS = ("smoke", "quick", "cpu")
 TABLE1 = ("natural", "pgd", "art")  # rows of Table 1 that every data set has
+MEASURED = ("attribution_robustness", "accuracy")  # what its columns are made of
 
 # Images by (train, test): how many are loaded; None is all of them.
 LIMITS = {"smoke": (64, 128), "quick": (2000, 1000), "cpu": (None, None), "gpu": (None, None), "paper": (None, None)}
@@ -139,7 +140,7 @@ def measurements(
     preset: str,
     *,
     dataset: str,
-    names: Sequence[str] = ("attribution_robustness", "accuracy"),
+    names: Sequence[str] = MEASURED,
     protocol: str = "paper",
     seed: int = 0,
 ) -> dict[str, Measurement]:

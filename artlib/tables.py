@@ -11,7 +11,7 @@ from artlib.attacks import KEPT, STATUS, Manipulated
 from artlib.data import ImageSet
 from artlib.measurements import MEASUREMENTS, Measurement, Metric
 from artlib.paths import slug
-from artlib.trainings import TRAININGS, Recipe
+from artlib.trainings import Recipe, title
 from artlib.trainings.recipe import authors_rows
 
 if TYPE_CHECKING:
@@ -43,11 +43,6 @@ def heading(column: str) -> str:
     """A metric's name for readers; a column that no measurement has is called what it is."""
     found = metric_columns().get(column)
     return found[1].title if found else column
-
-
-def title(training: str) -> str:
-    """A training's name for readers."""
-    return TRAININGS[training].title if training in TRAININGS else training
 
 
 def summary(sets: Sequence[ImageSet]) -> "pd.DataFrame":

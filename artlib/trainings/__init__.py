@@ -10,6 +10,12 @@ from artlib.trainings.training import PROTOCOLS, Batch, InnerAttack, Losses, Tra
 
 TRAININGS = {training.name: training for training in (Natural, Pgd, Trades, Art)}
 
+
+def title(training: str) -> str:
+    """The name of a training for readers: its title, else the name itself."""
+    return getattr(TRAININGS.get(training), "title", training)
+
+
 __all__ = [
     "PRECISIONS",
     "PROTOCOLS",
@@ -31,4 +37,5 @@ __all__ = [
     "paper_recipe",
     "pick_device",
     "runner_up",
+    "title",
 ]
