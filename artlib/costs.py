@@ -196,7 +196,7 @@ def _sizes(preset: str, dataset: str, sets: tuple[ImageSet, ImageSet] | None) ->
     if sets is not None:
         train, test = sets
         return len(train), len(test), (*train.images.shape[1:3], len(train.classes))
-    info, (train, test) = SETS[dataset], presets.LIMITS[preset]
+    info, (train, test) = SETS[dataset], presets.limits(preset, dataset)
     shape = (info.channels, presets.image_size(preset, dataset) or info.size, info.classes)
     return min(train or math.inf, info.images["train"]), min(test or math.inf, info.images["test"]), shape
 

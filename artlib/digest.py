@@ -62,7 +62,17 @@ def _code(tree: ast.Module, *, only_definitions: bool) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | kinds) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree)
+    return repr(_shape(tree))
+
+
+def _shape(node: object) -> object:
+    """A syntax tree without what is empty: `ast.dump` tells of such fields in some versions of Python only."""
+    if isinstance(node, list):
+        return [_shape(each) for each in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = [(name, _shape(value)) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return [type(node).__name__, *fields]
 
 
 def _used(tree: ast.Module) -> frozenset[str]:

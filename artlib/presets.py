@@ -20,6 +20,7 @@ MEASURED = ("attribution_robustness", "accuracy")  # what its columns are made o
 
 # Images by (train, test): how many are loaded; None is all of them.
 LIMITS = {"smoke": (64, 128), "quick": (2000, 1000), "cpu": (None, None), "gpu": (None, None), "paper": (None, None)}
+CPU_LIMITS = {"mnist": (10_000, None), "fashion_mnist": (10_000, None)}
 
 RECIPES: dict[str, dict[str, Any]] = {
     # nbval, CI: double precision, so that every machine prints the same digits; its numbers mean nothing.
@@ -32,10 +33,18 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gpu": dict(arch="wrn-16-4", epochs=30, batch_size=256, lr=0.2, schedule="one-cycle"),
     "paper": dict(),
 }
+# At `cpu`, where a data set is smaller or has a network of its own: Chen et al.'s, which has no batch normalisation.
+CPU_RECIPES: dict[str, dict[str, Any]] = {
+    "gtsrb": dict(epochs=6, batch_size=64),
+    "flower17": dict(arch="wrn-10-2-half", epochs=24, batch_size=32),
+    "mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
+    "fashion_mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
+}
 ATTACK_STEPS = {"smoke": 2, "quick": 7}  # of a training's inner attack, at most
-WARMUP = {"quick": 0.5}  # share of the training in which its ball grows: with the whole ball at once PGD learns nothing
-QUICK_SIZE = {"flower17": 64, "cub200": 64}  # pixels; at 128 an update costs 16 times as much as at 32
-QUICK_LARGE = dict(k=250, images=40)  # of a measurement of these: 1000 of 128 x 128 pixels
+WARMUP = 0.5  # share of a `quick` training in which its ball grows: with the whole ball at once PGD learns nothing
+CPU_WARMUP = ("mnist", "fashion_mnist")  # where it does at `cpu`, too
+SMALL_SIZE = {"flower17": 64, "cub200": 64}  # pixels, at quick and cpu; at 128 an update costs 16 times one at 32
+SMALL_SIZE_K = 250  # of a measurement of these: 1000 of 128 x 128 pixels
 
 
 def check(
@@ -83,13 +92,18 @@ def image_size(preset: str, dataset: str) -> int | None:
     """The images' side in pixels, None for the data set's own."""
     if preset == "smoke":
         return 28
-    return QUICK_SIZE.get(dataset) if preset == "quick" else None
+    return SMALL_SIZE.get(dataset) if preset in ("quick", "cpu") else None
 
 
-def images(preset: str, split: str, *, dataset: str) -> ImageSet:
-    """A split of a data set as the preset wants it: image size and number of images."""
+def limits(preset: str, dataset: str) -> tuple[int | None, int | None]:
+    """At most how many images are loaded, (train, test); None is all of them."""
+    return CPU_LIMITS.get(dataset, LIMITS[preset]) if preset == "cpu" else LIMITS[preset]
+
+
+def images(preset: str, split: str, *, dataset: str, limit: int | None = None) -> ImageSet:
+    """A split of a data set as the preset wants it: image size and number of images, at most `limit`."""
     _check_names(preset, dataset=dataset)
-    limit = LIMITS[preset][0 if split == "train" else 1]
+    limit = limit or limits(preset, dataset)[0 if split == "train" else 1]
     return data.load(dataset, split, size=image_size(preset, dataset), limit=limit)
 
 
@@ -108,11 +122,14 @@ def recipe(
             "no recipe for cub200 yet: ART trains ResNet-50 and VGG on it (Table 2); use smoke, quick or cpu"
         )
     values = dict(RECIPES[preset])
+    if preset == "cpu":
+        values |= CPU_RECIPES.get(dataset, {})
     if preset in CPU_PRESETS:
-        values |= dict(size=image_size(preset, dataset), limit=LIMITS[preset][0], augment=None, per_class=None)
+        values |= dict(size=image_size(preset, dataset), limit=limits(preset, dataset)[0], augment=None, per_class=None)
     if preset == "gpu":
         values |= dict(epochs=min(values["epochs"], paper_recipe(dataset, training, protocol=protocol).epochs))
-    training = training.eased(steps=ATTACK_STEPS.get(preset), warmup=WARMUP.get(preset))
+    grows = preset == "quick" or (preset == "cpu" and dataset in CPU_WARMUP)
+    training = training.eased(steps=ATTACK_STEPS.get(preset), warmup=WARMUP if grows else None)
     return paper_recipe(dataset, training, protocol=protocol, seed=seed, **values | changes)
 
 
@@ -131,8 +148,8 @@ def measurement(
     if name not in MEASUREMENTS:
         raise ValueError(f"unknown measurement {name!r}; choose one of {', '.join(MEASUREMENTS)}")
     kind, small = MEASUREMENTS[name], {}
-    if preset == "quick" and dataset in QUICK_SIZE and "k" in {f.name for f in fields(kind)}:
-        small = QUICK_LARGE
+    if preset in ("quick", "cpu") and dataset in SMALL_SIZE and "k" in {f.name for f in fields(kind)}:
+        small = dict(k=SMALL_SIZE_K)
     return kind.of(dataset, protocol=protocol, preset=preset, **{"seed": seed, **small, **changes})
 
 

@@ -269,7 +269,7 @@ def test_images_of_every_preset_and_data_set(preset, dataset, protocol, monkeypa
     works = costs.works(preset, **named, trainings=list(TRAININGS), measurements=list(MEASUREMENTS))
     info = data.SETS[dataset]
     official = info.images["train"], info.images["test"]
-    train, test = (min(n, limit or n) for n, limit in zip(official, presets.LIMITS[preset], strict=True))
+    train, test = (min(n, limit or n) for n, limit in zip(official, presets.limits(preset, dataset), strict=True))
     recipes = presets.recipes(preset, trainings=list(TRAININGS), **named)
     expected = {r.label: r.epochs * (r.per_class * info.classes if r.per_class else train) for r in recipes.values()}
     for m in presets.measurements(preset, names=list(MEASUREMENTS), **named).values():

@@ -149,7 +149,7 @@ def test_what_is_added_to_a_list_is_known(monkeypatch):
         named = dict(dataset=dataset, protocol=protocol)
         power = 5 if protocol == "authors" else 3 if dataset == "svhn" else 2
         assert presets.recipe(preset, "harder", **named).training == Harder(power)
-        small = preset == "quick" and dataset in presets.QUICK_SIZE
+        small = preset in ("quick", "cpu") and dataset in presets.SMALL_SIZE
         k = 250 if small else 20 if preset == "smoke" else 400 if dataset == "svhn" else 900
         assert presets.measurement(preset, "speed", **named).k == k
     with pytest.raises(ValueError, match="choose one of .*harder"):
@@ -166,7 +166,7 @@ def test_the_training_set_of_recipe_and_images_is_one():
     """What a recipe says about its images is what `images` loads, so that the key tells data sets apart."""
     for preset, dataset, protocol in EVERY:
         r = presets.recipe(preset, "natural", dataset=dataset, protocol=protocol)
-        assert (r.size, r.limit) == (presets.image_size(preset, dataset), presets.LIMITS[preset][0])
+        assert (r.size, r.limit) == (presets.image_size(preset, dataset), presets.limits(preset, dataset)[0])
 
 
 def test_trainings_of_a_preset_differ_in_their_objective_alone():
@@ -198,7 +198,7 @@ def test_art_has_its_papers_constants_at_every_preset():
         published = Art.of(dataset, protocol=protocol)
         found = presets.recipe(preset, "art", dataset=dataset, protocol=protocol).training
         cheaper = {"steps", "step_size", "warmup"}
-        for name in {f.name for f in fields(Art)} - (cheaper if preset in ("smoke", "quick") else set()):
+        for name in {f.name for f in fields(Art)} - (cheaper if preset in presets.CPU_PRESETS else set()):
             assert getattr(found, name) == getattr(published, name), name
         assert found.steps * found.step_size == pytest.approx(published.steps * published.step_size)
 
@@ -212,10 +212,10 @@ def test_a_shorter_pgd_reaches_as_far():
         assert (t.steps, t.step_size) == (7, 2.5 / 255)
 
 
-def test_only_quick_lets_its_ball_grow():
-    for preset in presets.PRESETS:
-        grows = {presets.recipe(preset, name, dataset="cifar10").training.warmup for name in ("pgd", "art")}
-        assert grows == {presets.WARMUP.get(preset, 0.0)}
+def test_the_ball_grows_at_quick_and_for_the_large_balls_of_mnist_at_cpu():
+    for preset, dataset in itertools.product(presets.PRESETS, ("cifar10", "gtsrb", "mnist", "fashion_mnist")):
+        found = {presets.recipe(preset, name, dataset=dataset).training.warmup for name in ("pgd", "art")}
+        assert found == {0.5 if preset == "quick" or (preset == "cpu" and "mnist" in dataset) else 0.0}
 
 
 def test_the_gpu_preset_never_trains_longer_than_the_paper():
@@ -240,7 +240,7 @@ def test_k_follows_the_area_of_flower17():
         return presets.measurement(preset, "attribution_robustness", dataset=dataset)
 
     assert measurement("quick", "flower17").k / side("quick", "flower17") ** 2 == 1000 / 128**2
-    assert measurement("cpu", "flower17").k == 1000
+    assert measurement("gpu", "flower17").k == 1000 and measurement("cpu", "flower17").k == 250
     assert measurement("quick", "cifar10").k == 100
     assert measurement("smoke", "flower17").k == measurement("smoke", "cifar10").k == 50
 
@@ -279,9 +279,9 @@ def test_size_and_limit_reach_the_loader(preset, dataset, monkeypatch):
     monkeypatch.setattr(data, "load", lambda name, split, **options: asked.append((name, split, options)))
     for split in ("train", "test"):
         presets.images(preset, split, dataset=dataset)
-    train, test = presets.LIMITS[preset]
+    train, test = presets.limits(preset, dataset)
     small = 64 if dataset in ("flower17", "cub200") else None
-    size = {"smoke": 28, "quick": small}.get(preset)
+    size = {"smoke": 28, "quick": small, "cpu": small}.get(preset)
     assert asked == [(dataset, "train", dict(size=size, limit=train)), (dataset, "test", dict(size=size, limit=test))]
 
 
