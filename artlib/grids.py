@@ -5,6 +5,7 @@ from typing import Any
 
 from artlib import presets
 from artlib.data import ImageSet
+from artlib.measurements import Measurement
 from artlib.trainings import Art, Pgd, Recipe, Training
 
 STATISTICS = ("held", "running", "batch")
@@ -18,12 +19,22 @@ SMALLER: dict[str, dict[str, dict[str, Any]]] = {
     "factorial": {"cpu": dict(limit=10_000, epochs=6, batch_size=64)},
     "lengths": {"cpu": dict(limit=5_000, batch_size=64)},
 }
+MEASURED: dict[str, dict[str, dict[str, Any]]] = {  # images by measurement, at `cpu`
+    "factorial": {"attribution_robustness": dict(images=200), "accuracy": dict(images=500, restarts=3)},
+    "lengths": {"attribution_robustness": dict(images=100), "accuracy": dict(images=500)},
+}
 
 
 def images(preset: str, split: str, grid: str, *, dataset: str) -> ImageSet:
     """A split of the data set as the grid wants it: fewer training images than the preset's."""
     limit = SMALLER[grid].get(preset, {}).get("limit") if split == "train" else None
     return presets.images(preset, split, dataset=dataset, limit=limit)
+
+
+def measurements(preset: str, grid: str, *, dataset: str) -> dict[str, Measurement]:
+    """Those of Table 1, of fewer images at `cpu`."""
+    changes = MEASURED[grid] if preset == "cpu" else {}
+    return {n: presets.measurement(preset, n, dataset=dataset, **changes.get(n, {})) for n in presets.MEASURED}
 
 
 def factorial(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:

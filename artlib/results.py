@@ -262,8 +262,9 @@ def _fits(record: dict, measurement: Measurement, test: ImageSet, weights: str) 
     try:
         columns = record["values"]
         lengths = {len(column) for column in columns.values()}
-        fits = len(lengths) == 1 and {*measurement.metrics, "index"} <= set(columns) and record["weights"] == weights
-        for column, metric in measurement.metrics.items():
+        metrics = {**measurement.metrics, **measurement.details}
+        fits = len(lengths) == 1 and {*metrics, "index"} <= set(columns) and record["weights"] == weights
+        for column, metric in metrics.items():
             low, high = metric.bounds
             fits = fits and all(v is None or low <= v <= high for v in columns[column])
         return fits and _indices_fit(columns["index"], measurement, len(test))

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 Records = Mapping[str, Mapping[int, Mapping[str, dict]]]
 
 
-def metric_columns() -> dict[str, tuple[str, Metric]]:
-    """Every column of every measurement: the measurement's name, and what the column holds."""
-    return {column: (name, metric) for name, kind in MEASUREMENTS.items() for column, metric in kind.metrics.items()}
+def metric_columns(*, details: bool = True) -> dict[str, tuple[str, Metric]]:
+    """Every column of every measurement: the measurement's name, and what the column holds; `details` as they say."""
+    every = {name: {**kind.metrics, **(kind.details if details else {})} for name, kind in MEASUREMENTS.items()}
+    return {column: (name, metric) for name, columns in every.items() for column, metric in columns.items()}
 
 
 def paired(records: Records) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ def paired(records: Records) -> tuple[str, ...]:
         each = [seed[name]["values"] for seeds in records.values() for seed in seeds.values() if name in seed]
         return bool(each) and all(None not in v[column] and v["index"] == each[0]["index"] for v in each)
 
-    return tuple(c for c, (name, metric) in metric_columns().items() if metric.paired and whole(c, name))
+    return tuple(c for c, (name, metric) in metric_columns(details=False).items() if metric.paired and whole(c, name))
 
 
 def heading(column: str) -> str:
@@ -102,25 +103,30 @@ def means(record: Mapping[str, dict]) -> dict[str, float]:
     return found
 
 
-def _columns(record: Mapping[str, dict]) -> dict[str, list[float]]:
+def _columns(record: Mapping[str, dict], columns: Sequence[str] | None = None) -> dict[str, list[float]]:
     """Per-image values of one model, in the unit of the metric; NaN where there is none."""
+    every = metric_columns()
     return {
         column: [float("nan") if v is None else metric.scale * v for v in record[name]["values"][column]]
-        for column, (name, metric) in metric_columns().items()
+        for column in columns or metric_columns(details=False)
+        for name, metric in (every[column],)
         if name in record
     }
 
 
-def values(records: Records, *, common: bool = False) -> dict[str, dict[str, list[list[float]]]]:
+def values(
+    records: Records, *, common: bool = False, columns: Sequence[str] | None = None
+) -> dict[str, dict[str, list[list[float]]]]:
     """Per-image values by training and metric, one list a seed, without the images that have no value.
 
+    `columns` are the metrics; None is all but the details.
     `common` keeps the images that have a value with every training, in one order: pairs. IN and K are else taken on
     what each model classifies correctly, and a mean over easier images is no sign of robustness.
     """
     found: dict[str, dict[str, list[list[float]]]] = {}
     for training, seeds in records.items():
         for seed, record in seeds.items():
-            for column, each in _columns(record).items():
+            for column, each in _columns(record, columns).items():
                 kept = [v for v in each if v == v]
                 if common:
                     by_image = _by_image(record, column)
@@ -131,7 +137,7 @@ def values(records: Records, *, common: bool = False) -> dict[str, dict[str, lis
 
 def _by_image(record: Mapping[str, dict], column: str) -> dict[int, float]:
     index = record[metric_columns()[column][0]]["values"]["index"]
-    return {i: v for i, v in zip(index, _columns(record)[column], strict=True) if v == v}
+    return {i: v for i, v in zip(index, _columns(record, [column])[column], strict=True) if v == v}
 
 
 def _shared(records: Records, seed: int, column: str) -> list[int]:
@@ -139,8 +145,17 @@ def _shared(records: Records, seed: int, column: str) -> list[int]:
     return sorted(set.intersection(*(set(_by_image(seeds[seed], column)) for seeds in records.values())))
 
 
-def table(records: Records, *, dataset: str, titles: Mapping[str, str] | None = None, seed: int = 0) -> "pd.DataFrame":
+def table(
+    records: Records,
+    *,
+    dataset: str,
+    titles: Mapping[str, str] | None = None,
+    columns: Sequence[str] | None = None,
+    seed: int = 0,
+) -> "pd.DataFrame":
     """One row per training and metric: mean over images and seeds, 95% interval over images, number of images.
+
+    `columns` are the metrics; None is all but the details.
 
     low, high: Wilson's interval for proportions, else the bootstrap's, as wide as the images of one seed allow, since
     seeds share them; lowest, highest: means of single seeds. IN and K count an image without a label-preserving step as
@@ -150,8 +165,8 @@ def table(records: Records, *, dataset: str, titles: Mapping[str, str] | None = 
     """
     import pandas as pd
 
-    rows, shared = [], values(records, common=True)
-    for training, measures in values(records).items():
+    rows, shared = [], values(records, common=True, columns=columns)
+    for training, measures in values(records, columns=columns).items():
         for metric, by_seed in measures.items():
             noise = torch.Generator().manual_seed(seed)
             pooled = torch.tensor([v for each in by_seed for v in each], dtype=torch.float64)

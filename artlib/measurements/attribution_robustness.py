@@ -1,5 +1,6 @@
 """How far an attack moves the explanation while the prediction stays: IN and K of Table 1 of ART."""
 
+import inspect
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,12 +12,21 @@ from artlib.attacks.balls import Linf
 from artlib.attacks.criteria import CRITERIA
 from artlib.attacks.explanation import KEPT, NO_STEP, Manipulated, ifia
 from artlib.attacks.objectives import OBJECTIVES
+from artlib.attributions import ATTRIBUTIONS
 from artlib.attributions.explainer import Explainer
-from artlib.attributions.integrated_gradients import RULES, integrated_gradients
+from artlib.attributions.integrated_gradients import RULES
 from artlib.data.images import ImageSet
 from artlib.measurements.measurement import Measurement, Metric, floats, predictions
 from artlib.progress import bar as progress_bar
 from artlib.settings import Count, NotNegative, Pixels, Positive, Whole
+
+WINDOWS = (1, 2, 3)  # w of LENS
+LENS = {  # the measure, and whether it is taken on diverse pixels
+    "recall": (metrics.lens_recall, False),
+    "precision": (metrics.lens_precision, False),
+    "diverse_recall": (metrics.lens_recall, True),
+    "diverse_precision": (metrics.lens_precision, True),
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class AttributionRobustness(Measurement):
 
     name, title = "attribution_robustness", "Attributional robustness"
     metrics = {"IN": Metric("IN"), "K": Metric("K", bounds=(-1.0, 1.0))}
+    details = {f"{name}_{w}": Metric(f"LENS-{name.replace('_', ' ')}, w = {w}") for name in LENS for w in WINDOWS}
     published = {  # ART, A.3.5 and B.1; MNIST, Fashion-MNIST: Chen et al., who attack MNIST with k = 200
         "flower17": dict(k=1000, steps=100),
         "cub200": dict(eps=2 / 255),
@@ -53,6 +64,7 @@ class AttributionRobustness(Measurement):
     }
     loops = {"steps": 0, "ig_steps": 1, "attack_ig_steps": 1}
 
+    attribution: str = "integrated_gradients"
     images: Count | None = 1000  # correctly classified test images that are attacked
     sample: Literal["random", "first"] = "random"  # C-24: the code takes the first ones
     k: Count = 100  # pixels of the top-k objective and of the intersection
@@ -76,6 +88,7 @@ class AttributionRobustness(Measurement):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, allowed in (
+            ("attribution", ATTRIBUTIONS),
             ("objective", OBJECTIVES),
             ("criterion", CRITERIA),
             ("ig_rule", RULES),
@@ -90,8 +103,8 @@ class AttributionRobustness(Measurement):
 
     @property
     def parts(self) -> tuple[object, ...]:
-        """The objective and the criterion."""
-        return OBJECTIVES[self.objective], CRITERIA[self.criterion]
+        """The attribution, the objective and the criterion."""
+        return ATTRIBUTIONS[self.attribution], OBJECTIVES[self.objective], CRITERIA[self.criterion]
 
     @property
     def rows(self) -> int:
@@ -99,8 +112,10 @@ class AttributionRobustness(Measurement):
         return self.chunk
 
     def _explainer(self, **changes) -> Explainer:
-        options = dict(steps=self.ig_steps, rule=self.ig_rule, rows=self.chunk)
-        return Explainer(integrated_gradients, options=options | changes)
+        """With those of the settings that the attribution has."""
+        options = dict(steps=self.ig_steps, rule=self.ig_rule, rows=self.chunk) | changes
+        allowed = inspect.signature(ATTRIBUTIONS[self.attribution]).parameters
+        return Explainer(self.attribution, options={k: v for k, v in options.items() if k in allowed})
 
     def chosen(self, model: nn.Module, images: ImageSet) -> Tensor:
         """Places of the correctly classified images that are attacked, in a fixed random order or as they come."""
@@ -146,9 +161,10 @@ class AttributionRobustness(Measurement):
         return replace(found, kendall=self.compare(found)["K"])
 
     def columns(self, model: nn.Module, images: ImageSet, *, progress: bool) -> dict[str, Tensor]:
-        """index, IN, K, spearman, cosine (in [-1, 1]), tied, status, kept_step.
+        """index, IN, K, spearman, cosine (in [-1, 1]), LENS (see `details`), tied, status, kept_step.
 
-        tied: the share of the top k that ties decided, of the map before or after, the larger.
+        tied: the share of the top k that ties decided, of the map before or after, the larger. diverse_size_w: of how
+        many pixels the smaller diverse set consists, k unless the windows fill the map first.
 
         Where the attack found no step that keeps the label the maps are equal and the measures 1 (C-23). Where a map
         is constant or not finite there is nothing to compare: NaN. Raises ValueError when no image is correct.
@@ -169,9 +185,20 @@ class AttributionRobustness(Measurement):
             "spearman": metrics.spearman(a, b),
             "cosine": metrics.cosine(a, b),
             "tied": torch.maximum(*(metrics.tied_share(m, self.k) for m in (a, b))),
+            **_lens(a, b, self.k),
         }
         column = torch.full(usable.shape, torch.nan, dtype=torch.float64, device=usable.device)
         return {name: column.masked_scatter(usable, values) for name, values in measures.items()}
+
+
+def _lens(a: Tensor, b: Tensor, k: int) -> dict[str, Tensor]:
+    found = {}
+    for w in WINDOWS:
+        for name, (measure, diverse) in LENS.items():
+            found[f"{name}_{w}"] = measure(a, b, k, w, diverse=diverse)
+        sizes = [metrics.diverse_topk(m, k, w).sum((1, 2)) for m in (a, b)]
+        found[f"diverse_size_{w}"] = torch.minimum(*sizes).double()
+    return found
 
 
 def _usable(before: Tensor, after: Tensor, status: Tensor) -> Tensor:

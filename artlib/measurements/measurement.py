@@ -30,6 +30,7 @@ class Measurement(Settings):
     name: ClassVar[str]
     title: ClassVar[str]
     metrics: ClassVar[Mapping[str, Metric]]  # by column
+    details: ClassVar[Mapping[str, Metric]] = {}  # by column: those that only tables that ask for them show
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: what the papers print
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by protocol: where it departs from the defaults
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by preset: what makes it cheaper

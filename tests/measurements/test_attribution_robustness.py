@@ -11,7 +11,10 @@ import torch.nn.functional as F
 from known_models import Useless, half_bright, halves, network, pictures
 
 from artlib.attacks import KEPT, MISCLASSIFIED, NO_GRADIENT, NO_STEP, STATUS
+from artlib.attributions import ATTRIBUTIONS, Explainer
+from artlib.digest import code_digest
 from artlib.measurements import AttributionRobustness
+from artlib.measurements.attribution_robustness import WINDOWS
 
 QUICK = AttributionRobustness(images=6, k=5, steps=4, step_size=0.02, eps=0.06, ig_steps=4, attack_ig_steps=4)
 MEASURES = ("IN", "K", "spearman", "cosine")
@@ -123,6 +126,35 @@ def intersection(a: np.ndarray, b: np.ndarray, k: int) -> float:
     return len(tops[0] & tops[1]) / k
 
 
+def top_pixels(m: np.ndarray, k: int, w: int) -> list[tuple[int, int]]:
+    return [divmod(int(i), m.shape[1]) for i in np.argsort(-m, axis=None)[:k]]
+
+
+def greedy_pixels(m: np.ndarray, k: int, w: int) -> list[tuple[int, int]]:
+    left, found = m.copy(), []
+    while len(found) < k and np.isfinite(left).any():
+        r, c = divmod(int(left.argmax()), m.shape[1])
+        found.append((r, c))
+        left[max(0, r - w) : r + w + 1, max(0, c - w) : c + w + 1] = -np.inf
+    return found
+
+
+def test_any_attribution_can_be_measured():
+    kept = {}
+    for name in ATTRIBUTIONS:
+        m, images = replace(QUICK, attribution=name), pictures()
+        record = measure(network(), images, m)
+        found = m.attack(network(), images.subset(record["index"]), progress=False)
+        x, y = images.images[record["index"]].double() / 255, images.labels[record["index"]]
+        options = dict(steps=m.ig_steps) if name == "integrated_gradients" else {}
+        before = Explainer(name, options=options)(network(), x, y)
+        torch.testing.assert_close(found.before, before)
+        kept[name] = record["K"]
+    other = replace(QUICK, attribution="smoothgrad")
+    assert code_digest(other, *other.parts) != code_digest(QUICK, *QUICK.parts)  # its code belongs to the result
+    assert len({tuple(k) for k in kept.values()}) == len(kept)  # each its own
+
+
 @each_protocol
 def test_the_measures_are_those_of_the_maps(protocol):
     m, images = PROTOCOLS[protocol], pictures()
@@ -139,6 +171,14 @@ def test_the_measures_are_those_of_the_maps(protocol):
         assert record["cosine"][i] == pytest.approx((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-12)
         assert record["tied"][i] == 0  # noise has no ties
         assert found.kendall[i] == pytest.approx(record["K"][i], abs=1e-12)
+        for w in WINDOWS:
+            for name, of in (("recall", top_pixels), ("diverse_recall", greedy_pixels)):
+                for column, near, counted in ((name, a, b), (name.replace("recall", "precision"), b, a)):
+                    near, counted = (of(m_, m.k, w) for m_ in (near, counted))
+                    hit = [any(max(abs(r - i_), abs(c - j_)) <= w for i_, j_ in near) for r, c in counted]
+                    assert record[f"{column}_{w}"][i] == pytest.approx(np.mean(hit)), (column, w)
+            sizes = [len(greedy_pixels(m_, m.k, w)) for m_ in (a, b)]
+            assert record[f"diverse_size_{w}"][i] == min(sizes)
     x = images.images[record["index"]].double() / 255
     assert (found.x_adv - x).abs().max() <= m.eps + 1e-12
     kept = network()(found.x_adv).argmax(1) == images.labels[record["index"]]
