@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from artlib import compiled, metrics
 from artlib.attacks.ascend import Watched, ascend, check_attack, gradient_of
-from artlib.attacks.balls import Ball
+from artlib.attacks.balls import Ball, Linf
 from artlib.attacks.criteria import CRITERIA
 from artlib.attacks.objectives import OBJECTIVES, Objective
 from artlib.attacks.steppers import Stepper
 from artlib.attributions import Explainer
+from artlib.data import send
 from artlib.models import check_batch, check_smooth, checked, frozen, smooth
 
 KEPT, NO_STEP, MISCLASSIFIED, NO_GRADIENT = 0, 1, 2, 3
@@ -85,21 +86,25 @@ def ifia(
     x (N, C, H, W) in [0, 1]; y (N,); eps and `step_size` in pixel units. `explainer` makes the maps, `attacked`, by
     default the same, those that are attacked; a name or a function (model, x, y, *, create_graph) becomes an Explainer,
     `attribution` is another word for the latter. `objective` and `criterion` are names, with `k` the number of pixels,
-    or your own; "kendall-on-topk" compares maps that are 0 outside S_k(x) (C-21). `beta` is a number or a function of
-    the step 0, 1, ... `candidates` "after" are the iterates 1..steps, "before" 0..steps-1 (C-22). `batch_size` images
+    or your own; objective "random" tries a random corner of the ball at every step; criterion "kendall-on-topk"
+    compares maps that are 0 outside S_k(x) (C-21). `beta` is a number or a function of the step 0, 1, ...
+    `candidates` "after" are the iterates 1..steps, "before" 0..steps-1 (C-22). `batch_size` images
     are attacked together, and of an attribution that is a sum over points the graphs of at most `rows` points are kept
     at once. `progress(n)` is called with the number of images done. `compile` None means torch's compiler where that
     pays. Raises ValueError for bad images, labels, settings, names, k larger than the map, and for a model whose ReLUs
     escape the surrogate.
     """
     check_attack(ball=ball, steps=steps, step_size=step_size)
+    objective = _objective(objective, k)
+    if objective.blind and not isinstance(ball, Linf):
+        raise ValueError(f"objective 'random' draws corners of an l_inf ball; ball is {ball!r}, use attacks.Linf(eps)")
     if candidates not in CANDIDATES:
         raise ValueError(f"unknown candidates {candidates!r}; choose one of {', '.join(CANDIDATES)}")
     check_batch(x, y, model)
     x, explainer = x.detach(), _explainer(attribution or explainer)
     attacked = explainer if attacked is None else _explainer(attacked)
     loop = dict(ball=ball, steps=steps, step_size=step_size, random_start=random_start, stepper=stepper)
-    settings = dict(objective=_objective(objective, k), criterion=_criterion(criterion), beta=beta, threshold=threshold)
+    settings = dict(objective=objective, criterion=_criterion(criterion), beta=beta, threshold=threshold)
     parts = []
     with frozen(model):
         check_smooth(model, x)
@@ -265,7 +270,11 @@ class _Attack:
             lowest[better], best.x_adv[chosen], best.after[chosen] = found[better], x_adv[better], after[better]
             best.kept_step[chosen], best.status[chosen] = step, KEPT
 
-        watched = Watched(self.gradient(model, y, aim))
+        if self.objective.blind:
+            loop |= dict(stepper=None, step_size=2 * loop["ball"].eps)  # from anywhere in the ball to a corner of it
+            watched = Watched(lambda _: send(torch.randn(x.shape, generator=loop["generator"]), x.device).to(x))
+        else:
+            watched = Watched(self.gradient(model, y, aim))
         ascend(watched, x, visit=visit, **loop)
         kept = best.status == KEPT
         best.kendall[kept] = metrics.kendall(best.before[kept], best.after[kept]).to(best.kendall)
