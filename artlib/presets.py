@@ -40,7 +40,7 @@ CPU_RECIPES: dict[str, dict[str, Any]] = {
     "mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
     "fashion_mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
 }
-ATTACK_STEPS = {"smoke": 2, "quick": 7}  # of a training's inner attack, at most
+ATTACK_STEPS = {"smoke": 2, "quick": 7, "cpu": 10}  # of a training's inner attack, at most
 WARMUP = 0.5  # share of a `quick` training in which its ball grows: with the whole ball at once PGD learns nothing
 CPU_WARMUP = ("mnist", "fashion_mnist")  # where it does at `cpu`, too
 SMALL_SIZE = {"flower17": 64, "cub200": 64}  # pixels, at quick and cpu; at 128 an update costs 16 times one at 32

@@ -21,12 +21,11 @@ def scene():
     return model, x, model(x).argmax(1)
 
 
-def attack(scene, objective, *, ball=attacks.Linf(0.02), steps=5, seed=0, **options):
+def attack(scene, objective, *, steps=5, seed=0, **options):
     model, x, y = scene
-    loop = dict(ball=ball, steps=steps, step_size=0.005, explainer=attributions.Explainer("gradient"))
-    return attacks.ifia(
-        model, x, y, objective=objective, generator=torch.Generator().manual_seed(seed), **loop | options
-    )
+    loop = dict(ball=attacks.Linf(0.02), steps=steps, step_size=0.005, explainer=attributions.Explainer("gradient"))
+    loop |= dict(objective=objective, generator=torch.Generator().manual_seed(seed))
+    return attacks.ifia(model, x, y, **loop | options)
 
 
 def test_random_signs_are_corners_of_the_ball_and_asks_for_no_gradient(scene):
