@@ -42,10 +42,11 @@ def about(run: str) -> dict:
     return {"dataset": data["name"], "title": title, "commit": commit} | {k: told[k] for k in ("preset", "protocol")}
 
 
-def board(table: "pd.DataFrame", verdicts: "pd.DataFrame", *, printed: str = "table1") -> "pd.DataFrame":
+def board(table: "pd.DataFrame", verdicts: "pd.DataFrame | None" = None, *, printed: str = "table1") -> "pd.DataFrame":
     """One row a training, one column a metric, cells "69.00 | 61.1 (59.3–62.9) ✓": printed | measured [interval] mark.
 
-    table: as `tables.table` makes it, one data set; verdicts: as `paper.verdicts`, indexed by the claims' ids. The mark
+    table: as `tables.table` makes it, one data set; verdicts: as `paper.verdicts`, indexed by the claims' ids, or None:
+    no marks. The mark
     is that of all orderings in which the cell takes part: ✗ if one is not reproduced, ? if one is inconclusive, else ✓.
     What the paper does not print, or was not measured, is blank.
     """
@@ -76,8 +77,8 @@ def _cell(known: "pd.DataFrame", measured: "pd.DataFrame", training: str, metric
     return f"{told} | {ours}" if told else ours
 
 
-def _mark(verdicts: "pd.DataFrame", training: str, metric: str, measured: bool) -> str:
-    if not measured:
+def _mark(verdicts: "pd.DataFrame | None", training: str, metric: str, measured: bool) -> str:
+    if not measured or verdicts is None:
         return ""
     marks = {
         v["mark"] for claim, v in verdicts.iterrows() if _sides(claim)[0] == metric and training in _sides(claim)[1]
@@ -91,14 +92,20 @@ def _sides(claim: str) -> tuple[str, tuple[str, str]]:
     return metric, (better, worse)
 
 
-def recorded(run: str, *, printed: str = "table1") -> "pd.DataFrame":
-    """`board` of a recorded run."""
-    return board(results.reference(run), recorded_claims(run), printed=printed)
+def recorded(run: str, *, printed: str = "table1") -> "pd.DataFrame | Shown":
+    """`board` of a recorded run; a sentence where there is none."""
+    table = results.reference(run)
+    if table is None:
+        return Shown("none recorded yet", "none recorded yet")
+    return board(table, recorded_claims(run), printed=printed)
 
 
-def recorded_claims(run: str) -> "pd.DataFrame":
-    """The verdicts of a recorded run, indexed by the claims' ids."""
-    found = results.reference(f"{run}-claims").set_index("claim")
+def recorded_claims(run: str) -> "pd.DataFrame | None":
+    """The verdicts of a recorded run, indexed by the claims' ids; None for a run without claims."""
+    found = results.reference(f"{run}-claims")
+    if found is None:
+        return None
+    found = found.set_index("claim")
     return found.astype(object).where(found.notna(), None)
 
 

@@ -23,7 +23,7 @@ _IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _CIFAR = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616))
 _AKAMASTER, _CROWN = "akamaster/pytorch_resnet_cifar10", "Verified-Intelligence/alpha-beta-CROWN"
 
-PUBLIC = {  # all of CIFAR-10's official pixels
+PUBLIC = {
     "resnet20_natural": Public(
         "ResNet-20, natural", "resnet-20", "weights/cifar10/resnet20_natural.safetensors", **_IMAGENET, num_classes=10,
         source=_AKAMASTER,
@@ -37,6 +37,7 @@ PUBLIC = {  # all of CIFAR-10's official pixels
         num_classes=10, source=_CROWN,
     ),
 }  # fmt: skip
+CIFAR10 = ("resnet20_natural", "resnet4b_adv", "resnet2b_adv")  # trained on its official pixels
 
 
 def load(name: str, *, root: Path | str | None = None) -> "models.Wrapped":
