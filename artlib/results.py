@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from artlib import distributed, files, trainings
+from artlib import distributed, files, models, trainings
 from artlib.data import ImageSet
 from artlib.digest import code_digest
 from artlib.measurements import MEASUREMENTS, Measurement
@@ -152,6 +152,19 @@ def _record(path: Path, metadata: dict[str, str]) -> dict:
     if not whole:
         raise ValueError(f"{path} is damaged (its record cannot be read); delete it and run again")
     return record
+
+
+def state(path: Path) -> str:
+    """In a few words what a model's file is: the commit that trained it, and why it is stale if it is."""
+    try:
+        record = _record(path, files.read_tensors(path)[1])
+        recipe = record["recipe"]
+        kind = next(t for t in trainings.TRAININGS.values() if t.__qualname__ == recipe["training"]["kind"])
+        code = code_digest(trainings.fit, kind, models.find(recipe["arch"]).make)
+    except (ValueError, KeyError, StopIteration) as error:
+        return f"stale: {error or 'its training is not listed any more'}"
+    told = f"commit {record['machine']['commit'][:7]}, {record['seconds'] / 60:.0f} minutes"
+    return told if code == record["code"] else f"{told}; stale: the training code has changed since"
 
 
 @cache

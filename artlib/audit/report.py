@@ -1,0 +1,172 @@
+"""What an audit found: a table in a notebook, an HTML page that stands alone, JSON."""
+
+import base64
+import html
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artlib import files, metrics, plots, results, scoreboard
+from artlib.attacks import Manipulated
+from artlib.data import ImageSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_ROW = {
+    "type": "object",
+    "required": ["explanation", "metric", "mean", "low", "high", "images"],
+    "properties": {
+        "explanation": {"type": "string", "description": "attribution and attack; the model's name for accuracies"},
+        "metric": {"type": "string"},
+        "mean": {"type": ["number", "null"], "description": "percent, over images"},
+        "low": {"type": ["number", "null"], "description": "of the 95% interval, percent"},
+        "high": {"type": ["number", "null"]},
+        "images": {"type": ["integer", "null"], "description": "how many the mean is over"},
+        "failed": {
+            "type": ["integer", "null"],
+            "description": "without a label-preserving step: they count 100",
+        },
+        "unranked": {"type": ["integer", "null"], "description": "map or gradient constant, zero or NaN"},
+    },
+}
+SCHEMA = {  # of report.json, JSON Schema 2020-12
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "Audit of a classifier's explanations",
+    "type": "object",
+    "required": ["schema", "about", "accuracy", "explanations"],
+    "properties": {
+        "schema": {"const": "artlib-audit-1"},
+        "about": {"type": "object", "required": ["model", "parameters", "images", "questions", "k", "machine"]},
+        "accuracy": {"type": "array", "items": _ROW},
+        "explanations": {"type": "array", "items": _ROW},
+    },
+}
+READING = """Each explanation is a map of how much every pixel matters to the class. An attack changes the image
+by at most eps in every pixel, so that the prediction stays and the map does not. IN is the share of the map's k
+largest pixels that are still among them, K Kendall's rank correlation of all pixels; 100 is a map that did not
+move. LENS-recall forgives shifts of up to w pixels, on diverse pixels it counts one a neighbourhood. "random"
+is a random sign in every pixel: an attack that is no worse than that tells more of the measure than of the
+model."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """about: model, images, questions, machine; accuracy and explanations: one row a metric, see `tables.table`."""
+
+    about: dict[str, Any]
+    accuracy: "pd.DataFrame"
+    explanations: "pd.DataFrame"
+    worst: "Figure | None" = None
+
+    def board(self) -> "pd.DataFrame":
+        """One row an attribution and attack, one column a metric, with intervals, in percent."""
+        return scoreboard.board(self.explanations)
+
+    def plain(self) -> dict[str, Any]:
+        """As `SCHEMA` says."""
+        return {
+            "schema": "artlib-audit-1",
+            "about": self.about,
+            "accuracy": _rows(self.accuracy),
+            "explanations": _rows(self.explanations),
+        }
+
+    def html(self) -> str:
+        """One page without anything that is fetched from elsewhere."""
+        a, q = self.about, self.about["questions"]
+        line = f"{a['images']['images']} images of {a['images']['name']}, {a['images']['note'] or 'labels as given'}; "
+        line += f"eps {255 * q['eps']:.3g}/255, {q['steps']} steps, k = {a['k']}; commit {a['machine']['commit'][:7]}"
+        parts = [
+            f"<h1>How fragile are the explanations of {html.escape(a['model'])}?</h1><p>{html.escape(line)}</p>",
+            "<h2>Accuracy</h2>" + scoreboard.board(self.accuracy).to_html(),
+            "<h2>Explanations under attack</h2>" + self.board().to_html() + f"<p>{html.escape(READING)}</p>",
+        ]
+        if self.worst is not None:
+            parts.append(
+                f'<h2>The images that suffered most</h2><img alt="maps before and after" src="{_png(self.worst)}">'
+            )
+        parts.append("<h2>Beside others</h2>" + beside().to_html() + f"<p>{html.escape(BESIDE)}</p>")
+        asked = html.escape(json.dumps(self.about, indent=1))
+        parts.append(f"<details><summary>settings and machine</summary><pre>{asked}</pre></details>")
+        return _PAGE.format(title=html.escape(f"Audit of {a['model']}"), body="\n".join(parts))
+
+    def save(self, folder: Path | str) -> Path:
+        """Write report.html and report.json into a folder; returns the page's path."""
+        folder = Path(folder)
+        files.write_text(folder / "report.json", json.dumps(self.plain(), indent=1) + "\n")
+        files.write_text(folder / "report.html", self.html())
+        return folder / "report.html"
+
+    def __repr__(self) -> str:
+        return f"{scoreboard.board(self.accuracy)}\n\n{self.board()}"
+
+    def _repr_html_(self) -> str:
+        return scoreboard.board(self.accuracy).to_html() + self.board().to_html()
+
+
+BESIDE = """Recorded runs of this companion on other images, integrated gradients under the top-k attack of
+8/255, k = 100 of 32 x 32 pixels: what is seen here can be held against them in its order of magnitude only."""
+
+
+def beside() -> "pd.DataFrame":
+    """IN, K and accuracies of the recorded networks on CIFAR-10, ours and those of others."""
+    import pandas as pd
+
+    names = [n for t in ("table1", "networks-of-others") for n in scoreboard.runs(t) if "cifar10" in n]
+    found = {}
+    for name in names:
+        table = results.reference(name)
+        told = scoreboard.about(name)
+        chosen = table[table["metric"].isin(["IN", "K", "natural", "adversarial"])]
+        found[f"{told['title']}, protocol {told['protocol']}"] = scoreboard.board(chosen.assign(dataset="as measured"))
+    return pd.concat(found) if found else pd.DataFrame()
+
+
+def worst_grid(images: ImageSet, found: Manipulated, k: int, *, title: str) -> "Figure":
+    """Image, change x 10, map before and after with their top k outlined, a row an image."""
+    rows, captions = {}, {}
+    top = [metrics.topk_mask(m, k) for m in (found.before, found.after)]
+    shared = metrics.topk_intersection(found.before, found.after, k)
+    for i in range(len(images)):
+        x = images.images[i].to(found.x_adv) / 255
+        name = images.classes[int(images.labels[i])]
+        panels = [plots.Panel(m[i], t[i]) for m, t in zip((found.before, found.after), top, strict=True)]
+        rows[f"{i + 1}: {name}"[:24]] = [x, plots.perturbation(x, found.x_adv[i]), *panels]
+        captions[f"{i + 1}: {name}"[:24]] = ["", "", "", f"IN {shared[i]:.0%}, K {found.kendall[i]:.2f}"]
+    columns = ["image", "change × 10", f"map, top {k}", "map after"]
+    return plots.heatmap_grid(rows, columns=columns, captions=captions, title=title, size=1.9)
+
+
+def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    numbers, counts = ("mean", "low", "high"), ("images", "failed", "unranked")
+    rows = []
+    for row in table.to_dict("records"):
+        found = {"explanation": row["title"], "metric": row["metric"]}
+        found |= {n: float(row[n]) if row.get(n) == row.get(n) and row.get(n) is not None else None for n in numbers}
+        found |= {n: int(row[n]) if row.get(n) == row.get(n) and row.get(n) is not None else None for n in counts}
+        rows.append(found)
+    return rows
+
+
+def _png(figure: "Figure") -> str:
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=160, bbox_inches="tight")
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+table {{ border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto; border: 0; }}
+th, td {{ border: 0; border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; white-space: nowrap; }}
+img {{ max-width: 100%; }} pre {{ overflow-x: auto; font-size: .8rem; }}
+h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; }}
+</style></head><body>
+{body}
+</body></html>
+"""

@@ -1,0 +1,184 @@
+"""Any classifier can be audited, and what cannot says why; the report stands alone and is what its schema says."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+
+from artlib import audit, data, results
+from artlib.__main__ import main
+from artlib.audit import SCHEMA, Questions
+
+FEW = Questions(images=3, steps=2, ig_steps=2, attributions=("gradient",), objectives=("random", "topk"))
+
+
+@pytest.fixture(autouse=True)
+def stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "MODELS", tmp_path / "models")
+    return tmp_path / "models"
+
+
+def net(channels: int = 3, classes: int = 4, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(channels, 6, 3, padding=1), activation(), nn.AdaptiveAvgPool2d(4), nn.Flatten()]
+        return nn.Sequential(*layers, nn.Linear(96, classes)).eval()
+
+
+def pixels(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def run(model, images, **options) -> audit.Audit:
+    return audit.audit(model, images, progress=False, device="cpu", **{"questions": FEW} | options)
+
+
+def vit() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        kind = torchvision.models.VisionTransformer
+        model = kind(image_size=16, patch_size=8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=4)
+        nn.init.normal_(model.heads.head.weight)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (net(), (8, 3, 12, 20)),  # not square
+        (net(channels=1), (8, 1, 10, 10)),
+        (net(activation=nn.GELU), (8, 3, 10, 10)),
+        (vit(), (8, 3, 16, 16)),
+        (net().forward, (8, 3, 10, 10)),  # a function
+        (net().double(), (8, 3, 10, 10)),
+    ],
+    ids=["not square", "one channel", "GELU", "vision transformer", "function", "float64"],
+)
+def test_networks_and_images_of_all_kinds(model, shape):
+    found = run(model, pixels(*shape))
+    rows = found.explanations.set_index(["title", "metric"])
+    assert set(rows.index.unique(0)) == {"gradient, random", "gradient, topk"}
+    assert set(rows.index.unique(1)) >= {"IN", "K", "recall_1", "diverse_recall_1"}
+    assert (rows["images"] == 3).all() and rows["mean"].between(-100, 100).all()
+    assert found.accuracy.set_index("metric").loc["natural", "mean"] == 100  # its own predictions are the labels
+    assert (rows.loc["gradient, topk"].loc["K", "mean"]) < 100
+    assert "labels are what the model predicts" in found.about["images"]["note"]
+    assert found.about["k"] == shape[2] * shape[3] // 10
+
+
+def test_the_numbers_are_those_of_the_measurements():
+    x, model = pixels(8, 3, 10, 10), net()
+    y = model((255 * x).round() / 255).argmax(1)
+    y[0] = (y[0] + 1) % 4
+    found = run(model, x, labels=y)
+    images = data.ImageSet((255 * x).round().to(torch.uint8), y, tuple("0123"), name="tensors", split="test")
+    for title, m in FEW.measurements(images).items():
+        values = m(model, images, progress=False)
+        if title == "accuracy":
+            assert found.accuracy.set_index("metric").loc["natural", "mean"] == 100 * 7 / 8
+        else:
+            rows = found.explanations.set_index(["title", "metric"])["mean"]
+            assert rows[title, "IN"] == pytest.approx(100 * values["IN"].mean().item())
+
+
+def test_mean_and_std_are_of_pixels():
+    plain = run(nn.Sequential(net()), pixels(8, 3, 10, 10))
+    same = run(net(), pixels(8, 3, 10, 10), mean=(0.0,) * 3, std=(1.0,) * 3, name="wrapped")
+    other = run(net(), pixels(8, 3, 10, 10), mean=(0.4,) * 3, std=(0.2,) * 3)
+    k = [a.explanations.set_index(["title", "metric"])["mean"]["gradient, topk", "K"] for a in (plain, same, other)]
+    assert k[0] == pytest.approx(k[1], abs=1e-4) and k[0] != pytest.approx(k[2], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "options", "message"),
+    [
+        (3, pixels(2, 3, 8, 8), {}, "model is a int; give a module, a function, or a name"),
+        (
+            "resnet2c_adv",
+            pixels(2, 3, 8, 8),
+            {},
+            "unknown network 'resnet2c_adv'; a name of torchvision.models, or one of",
+        ),
+        (net(), pixels(2, 3, 8, 8) * 255, {}, "divide by 255"),
+        (net(), pixels(2, 3, 8, 8), dict(mean=(0.5,) * 3), "mean and std belong together"),
+        (net(), pixels(0, 3, 8, 8), {}, "there are no images to audit"),
+        (net(), pixels(2, 3, 8, 8), dict(labels=torch.tensor([0, 4])), "labels up to 4, the model has 4 outputs"),
+        (nn.Sequential(net(), nn.Softmax(1)), pixels(2, 3, 8, 8), {}, "seems to end in a softmax"),
+        (lambda x: net()(x).relu(), pixels(2, 3, 8, 8), {}, "write F.relu"),
+    ],
+    ids=lambda v: None,
+)
+def test_what_cannot_be_audited_says_why(model, images, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        run(model, images, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(attributions=("lime",)), "unknown attribution 'lime'; choose among gradient"),
+        (dict(objectives=("best",)), "unknown objective 'best'; choose among topk"),
+        (dict(eps=8), "eps is 8; it must be a number from 0 to 1"),
+    ],
+)
+def test_wrong_questions(change, message):
+    with pytest.raises(ValueError, match=message):
+        Questions(**change)
+
+
+def test_folders(tmp_path):
+    for name in ("flat", "classes/a", "classes/b"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB" if i else "L", (9, 7), i).save(tmp_path / name / f"{i}.png")
+    flat = audit.image_set(tmp_path / "flat", net(), size=8, limit=5)
+    assert len(flat) == 5 and flat.images.shape[1:] == (3, 8, 8) and len(flat.classes) == 4
+    named = audit.image_set(tmp_path / "classes", net(classes=2), size=8)
+    assert named.classes == ("a", "b") and set(named.labels.tolist()) <= {0, 1} and not named.note
+    with pytest.raises(FileNotFoundError, match="nowhere is neither a folder nor a data set"):
+        audit.image_set("nowhere", net())
+
+
+def test_an_audit_that_is_there_is_not_made_again(stored, monkeypatch):
+    first = run(net(), pixels(8, 3, 10, 10))
+    monkeypatch.setattr(audit.Questions, "__call__", None, raising=False)
+    for kind in ("Accuracy", "AttributionRobustness"):
+        monkeypatch.setattr(f"artlib.measurements.{kind}.__call__", lambda *a, **k: pytest.fail("measured again"))
+    again = run(net(), pixels(8, 3, 10, 10))
+    assert again.explanations.equals(first.explanations) and len(list(stored.glob("*.json"))) == 3
+
+
+def test_the_report_stands_alone_and_follows_its_schema(tmp_path):
+    found = run(net(), pixels(8, 3, 10, 10), name="<net> & co")
+    page = found.save(tmp_path / "report").read_text()
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    told = json.loads((tmp_path / "report" / "report.json").read_text())
+    jsonschema.validate(told, SCHEMA)
+    assert len(told["explanations"]) == 2 * 6 and len(told["accuracy"]) == 2
+    assert "&lt;net&gt; &amp; co" in page and "<net>" not in page
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)"', page))
+    assert not re.search(r"https?://|<script|<link", page)
+    row = found.explanations.iloc[0]
+    assert f"{row['mean']:.1f} ({row['low']:.1f}–{row['high']:.1f})" in page
+    assert found._repr_html_().count("<table") == 2
+
+
+def test_the_command_line(tmp_path, capsys, monkeypatch):
+    for i in range(6):
+        noise = (255 * pixels(32, 32, 3).roll(i)).byte().numpy()
+        Image.fromarray(noise).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr("artlib.audit.run.classifier", lambda *a, **k: net())
+    out = tmp_path / "out"
+    some = ["--images", "2", "--steps", "1", "--attributions", "gradient", "--objectives", "topk", "--eps", "4"]
+    main(["audit", "resnet2b_adv", str(tmp_path), *some, "--size", "16", "--device", "cpu", "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert printed.strip().endswith("report.html") and "gradient, topk" in printed
+    assert json.loads((out / "report.json").read_text())["about"]["questions"]["eps"] == 4 / 255
+    with pytest.raises(SystemExit, match="artlib: nowhere is neither a folder"):
+        main(["audit", "resnet2b_adv", "nowhere", "--out", str(out)])
