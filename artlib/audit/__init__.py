@@ -10,7 +10,18 @@ found.save("audit-of-squeezenet")  # report.html and report.json
 
 from artlib.attacks.objectives import OBJECTIVES
 from artlib.audit.door import IMAGENET, classifier, image_set
-from artlib.audit.report import SCHEMA, Audit
+from artlib.audit.report import SCHEMA, Audit, beside
 from artlib.audit.run import Questions, audit, estimate
 
-__all__ = ["IMAGENET", "OBJECTIVES", "SCHEMA", "Audit", "Questions", "audit", "classifier", "estimate", "image_set"]
+__all__ = [
+    "IMAGENET",
+    "OBJECTIVES",
+    "SCHEMA",
+    "Audit",
+    "Questions",
+    "audit",
+    "beside",
+    "classifier",
+    "estimate",
+    "image_set",
+]
