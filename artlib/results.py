@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -52,7 +53,7 @@ def commit() -> str:
 
 
 def machine(device: torch.device | str) -> dict:
-    """Versions, device, threads and peak memory (MiB) of this process."""
+    """Versions, device, processor, threads, the machine's memory (GiB) and this process's peak (MiB)."""
     device = torch.device(device)
     cuda = device.type == "cuda"
     peak = (
@@ -64,10 +65,21 @@ def machine(device: torch.device | str) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if cuda else f"CPU {platform.machine()}",
+        "processor": _processor(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "threads": torch.get_num_threads(),
         "process_peak_memory_mib": round(peak),
         "commit": commit(),
     }
+
+
+@cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # another system than Linux
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def describe(images: ImageSet) -> dict:

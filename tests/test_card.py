@@ -1,0 +1,27 @@
+"""The reproducibility card says Yes only where there is evidence."""
+
+import json
+
+from artlib import card, scoreboard
+from artlib.paths import REFERENCE, ROOT
+
+
+def test_every_answer_has_its_evidence_in_the_repository():
+    found = card.card()
+    assert list(found.index) == list(card.LENS) and (found["here"].iloc[1:] == "Yes").all()
+    assert all((ROOT / where).exists() for where in found["where"])
+    assert found.loc["Hardware Specification", "what"].startswith("device ")
+    runs = [json.loads((REFERENCE / f"{name}.json").read_text()) for name in scoreboard.runs("*")]
+    for run in runs:
+        for images in run["data"]:
+            assert f"{images['name']} {images['split']} {images['images']:,}" in found.loc["Dataset Splits", "what"]
+
+
+def test_a_run_that_does_not_tell_its_machine_turns_the_answer(tmp_path, monkeypatch):
+    name = scoreboard.runs("table1")[0]
+    told = json.loads((REFERENCE / f"{name}.json").read_text())
+    read = {"machine": {}, "measurements": told["measurements"], "data": []}
+    monkeypatch.setattr(card.files, "read_json", lambda path: read)
+    monkeypatch.setattr(scoreboard, "runs", lambda table: [name])
+    found = card.card()["here"]
+    assert found["Hardware Specification"] == found["Dataset Splits"] == "No" and found["Experiment Setup"] == "Yes"
