@@ -7,7 +7,7 @@ reproduce test notebooks: export OMP_NUM_THREADS ?= 1  # jobs and workers share 
 # xargs takes quotes off but runs nothing; a shell would run what CONFIG="dataset=x; ..." says.
 WITH_CONFIG = printf '%s\n' "$$CONFIG" | xargs
 
-.PHONY: help reproduce test lab notebooks readme bench
+.PHONY: help reproduce test lab notebooks readme site bench
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*##/\t/'
@@ -30,6 +30,9 @@ notebooks: .venv/installed  ## run every notebook at its committed (smoke) prese
 
 readme: .venv/installed  ## write README's scoreboard from the recorded runs
 	.venv/bin/python workflow/readme.py
+
+site: .venv/installed  ## write site/: the notebooks as pages, and the reference from the docstrings
+	.venv/bin/python workflow/site.py
 
 bench: .venv/installed  ## time the parts that cost most
 	.venv/bin/python -m tests.benchmarks

@@ -3,9 +3,9 @@
 The way of the data; a module imports only from its left, and from everywhere `paths`, `files`, `settings`, `progress`,
 `digest`, `metrics`, `paper` and `distributed`:
 
-    data -> models -> compiled -> attributions -> attacks -> trainings -> measurements -> presets -> results
-                                                                                                       |
-                                                                 scoreboard <- plots <- tables, costs <+
+    data -> models -> compiled -> attributions -> attacks -> trainings -> measurements -> presets -> grids -> results
+                                                                                                                |
+                                                                audit, card <- scoreboard <- plots <- tables, costs
 
 Modules load on first use (`import artlib; artlib.metrics.kendall`), so that `import artlib` itself costs nothing.
 """
@@ -31,11 +31,14 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "trainings",
     "measurements",
     "presets",
+    "grids",
     "results",
     "costs",
     "tables",
     "plots",
     "scoreboard",
+    "card",
+    "audit",
 )
 
 
