@@ -40,6 +40,7 @@ CPU_RECIPES: dict[str, dict[str, Any]] = {
     "mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
     "fashion_mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
 }
+CPU_IMAGES = 300  # that are attacked, of the data sets above
 ATTACK_STEPS = {"smoke": 2, "quick": 7, "cpu": 10}  # of a training's inner attack, at most
 WARMUP = 0.5  # share of a `quick` training in which its ball grows: with the whole ball at once PGD learns nothing
 CPU_WARMUP = ("mnist", "fashion_mnist")  # where it does at `cpu`, too
@@ -150,6 +151,8 @@ def measurement(
     kind, small = MEASUREMENTS[name], {}
     if preset in ("quick", "cpu") and dataset in SMALL_SIZE and "k" in {f.name for f in fields(kind)}:
         small = dict(k=SMALL_SIZE_K)
+    if preset == "cpu" and dataset in CPU_RECIPES and name == "attribution_robustness":
+        small = small | dict(images=CPU_IMAGES)
     return kind.of(dataset, protocol=protocol, preset=preset, **{"seed": seed, **small, **changes})
 
 

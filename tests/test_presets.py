@@ -250,6 +250,7 @@ def test_images_of_a_measurement_by_preset():
         ifia, accuracy = presets.measurements(preset, dataset="cifar10").values()
         assert isinstance(ifia, AttributionRobustness) and isinstance(accuracy, Accuracy)
         assert (ifia.images, accuracy.images) == images
+    assert presets.measurement("cpu", "attribution_robustness", dataset="gtsrb").images == 300
 
 
 def test_the_protocol_reaches_every_preset():
