@@ -117,9 +117,7 @@ def estimate(model: nn.Module, images: ImageSet, questions: Questions, *, device
                 seconds += work.images * costs.per_image(work) / costs.rate(work, device=device)
     except (RuntimeError, ValueError, TypeError, NotImplementedError):  # a network whose operations cannot be counted
         return "how long this will take cannot be said beforehand"
-    return (
-        f"about {seconds / 60:.0f} minutes on this machine if nothing exists yet" if seconds > 90 else "a minute or so"
-    )
+    return f"about {seconds / 60:.1f} minutes on this machine if nothing exists yet"
 
 
 def _worst(net: nn.Module, asked: dict[str, Measurement], records: dict[str, dict], test: ImageSet):
