@@ -36,14 +36,15 @@ def mean_filter(maps: Tensor, size: int = 3) -> Tensor:
     return F.avg_pool2d(maps[:, None], size, 1, size // 2, count_include_pad=False)[:, 0]
 
 
-def foreground(maps: Tensor, threshold: float) -> Tensor:
+def foreground(maps: Tensor, threshold: float | Tensor) -> Tensor:
     """The pixels of `normalise(maps)` at or above `threshold`; none of a map that is constant or not finite.
 
-    Raises ValueError for a threshold outside (0, 1] (0 would be every pixel).
+    threshold: a number, or one for each map (N,). Raises ValueError outside (0, 1] (0 would be every pixel).
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold is {threshold}; it is a share of the map's range, above 0 and at most 1")
-    return normalise(maps) >= threshold
+    threshold = torch.as_tensor(threshold, dtype=torch.float64, device=maps.device)
+    if not ((threshold > 0) & (threshold <= 1)).all():
+        raise ValueError(f"threshold is {threshold.tolist()}; it is a share of the map's range, above 0 and at most 1")
+    return normalise(maps) >= threshold.view(-1, 1, 1)
 
 
 def otsu(maps: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ def box_of(masks: Tensor) -> Tensor:
     return torch.stack([x0, y0, x1, y1], 1).double()
 
 
-def bounding_box(maps: Tensor, threshold: float, *, connectivity: int = 8) -> Tensor:
+def bounding_box(maps: Tensor, threshold: float | Tensor, *, connectivity: int = 8) -> Tensor:
     """The box around the largest component of `foreground(maps, threshold)`, (N, 4); (0, 0, 0, 0) for an empty map."""
     return box_of(largest_component(foreground(maps, threshold), connectivity=connectivity))
 
