@@ -11,7 +11,7 @@ from artlib.attributions import Explainer
 from artlib.data import ImageSet
 from artlib.measurements import Localization, Segmentation
 from artlib.measurements.localization import check_boxes
-from artlib.metrics import localization, wilson_interval
+from artlib.metrics import localization, localization_authors, wilson_interval
 from artlib.trainings import title
 
 if TYPE_CHECKING:
@@ -82,6 +82,42 @@ def _share(hits: Tensor) -> dict[str, float]:
     hits = hits.double()
     low, high = wilson_interval(hits.sum().item(), len(hits))
     return {"mean": 100 * hits.mean().item(), "low": 100 * low, "high": 100 * high, "images": len(hits)}
+
+
+def hits(record: dict, asked: str, explanation: str, threshold: float, *, least: float = 0.5) -> list[float]:
+    """What is asked as in `by_threshold`, at one threshold: 100 or 0 per image, in the order of the record.
+
+    Images without a mask are left out.
+    """
+    _, column, otsu, top1 = _ASKED[asked]
+    hit = _curves(record, f"{explanation}_{column}")[:, localization.THRESHOLDS.index(threshold)] >= least
+    known = [v is not None for v in record["values"][f"{explanation}_{otsu}"]]
+    right = record["values"]["correct"] if top1 else [1] * len(known)
+    return [100.0 * (h and bool(r)) for h, r, k in zip(hit.tolist(), right, known, strict=True) if k]
+
+
+def chosen(found: "pd.DataFrame", explanation: str) -> dict[str, float]:
+    """Of `by_threshold`, the thresholds chosen on training images, by training."""
+    rows = found[(found["threshold from"] == "training images") & (found["explanation"] == explanation)]
+    return dict(zip(rows["training"], rows["threshold"], strict=True))
+
+
+def released(authors: Mapping[str, dict], images: ImageSet) -> "pd.DataFrame":
+    """GT-Known through the released code, in percent: the mean of its hits, and what it reports (facts C-36 to C-38).
+
+    authors: what `results.measured` returns of `Localization(pipeline="authors")`, by training. Its list goes class by
+    class, so the images are put in the order of their labels. A row a training and explanation.
+    """
+    import pandas as pd
+
+    rows = {}
+    for training, record in authors.items():
+        order = images.labels.cpu()[record["values"]["index"]].argsort(stable=True)
+        for name in ("gradient", "cam"):
+            hits = torch.tensor(record["values"][f"{name}_gt_known"], dtype=torch.float64)
+            told = {"mean": 100 * hits.mean().item(), "as reported": 100 * localization_authors.reported(hits[order])}
+            rows[title(training), name] = told
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["training", "explanation"])
 
 
 def baselines(images: ImageSet, *, measurement: Localization | None = None) -> "pd.DataFrame":

@@ -100,12 +100,12 @@ def _sides(claim: str) -> tuple[str, tuple[str, str]]:
     return metric, (better, worse)
 
 
-def recorded(run: str, *, printed: str = "table1") -> "pd.DataFrame | Shown":
+def recorded(run: str, *, printed: str = "table1", setting: str | None = None) -> "pd.DataFrame | Shown":
     """`board` of a recorded run; a sentence where there is none."""
     table = results.reference(run)
     if table is None:
         return Shown("none recorded yet", "none recorded yet")
-    return board(table, recorded_claims(run), printed=printed)
+    return board(table, recorded_claims(run), printed=printed, setting=setting)
 
 
 def recorded_claims(run: str) -> "pd.DataFrame | None":

@@ -39,6 +39,7 @@ def test_a_threshold_is_chosen_where_it_says():
         assert rows.loc["each image alone", "mean"] == 75 and math.isnan(rows.loc["each image alone", "threshold"])
         low, high = wilson_interval(3, 4)
         assert rows.loc["training images", ["low", "high"]].tolist() == pytest.approx([100 * low, 100 * high])
+        assert boxes.chosen(found.reset_index(), name) == {"natural": 0.2}
     correct = boxes.by_threshold(test, train, "top1_loc").set_index(["explanation", "threshold from"])["mean"]
     assert correct["gradient", "training images"] == 50 and correct["gradient", "test images"] == 75
 
@@ -64,6 +65,15 @@ def test_rows_that_need_no_network():
     assert found.loc["Gaussian in the middle", "mean"] == pytest.approx(100 / 3 * 2)  # the first at a low threshold
     with pytest.raises(ValueError, match="have no boxes"):
         boxes.baselines(ImageSet(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.tensor([0]), ("a",)))
+
+
+def test_what_the_released_code_reports_depends_on_the_order_of_classes():
+    """Hits 1 0 1 1 of labels 1 0 0 1: in class order 0 1 1 1, running means 0, 1/2, 2/3, 3/4."""
+    images = ImageSet(torch.zeros(4, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1, 1, 0]), ("a", "b"))
+    values = {"index": [1, 0, 3, 2], "gradient_gt_known": [1, 0, 1, 1], "cam_gt_known": [1, 1, 1, 1]}
+    found = boxes.released({"art": {"values": values}}, images)
+    assert found.loc[("ART", "gradient")].tolist() == pytest.approx([75, 100 * (0 + 1 / 2 + 2 / 3 + 3 / 4) / 4])
+    assert found.loc[("ART", "cam")].tolist() == [100, 100]
 
 
 def test_max_box_acc_and_curves():

@@ -43,14 +43,16 @@ def squeezenet(version: int, num_classes: int, *, in_channels: int = 3, size: in
 def pretrained(version: int, num_classes: int, *, in_channels: int = 3, size: int = 224, dropout: float = 0.0):
     """The same with the public ImageNet weights below `paths.DATA` in all layers but the last, which is new.
 
-    The weights expect ImageNet's mean and standard deviation. Raises FileNotFoundError where they are not, ValueError
-    for images without three channels.
+    The new layer has no ReLU behind it: with one, a class whose map is 0 everywhere has no gradient and never comes
+    back. So its logits are those of the mean and a linear layer. The weights expect ImageNet's mean and standard
+    deviation. Raises FileNotFoundError where they are not, ValueError for images without three channels.
     """
     if in_channels != 3:
         raise ValueError(
             f"squeezenet1_{version}-pretrained is for 3 channels, not {in_channels}; grey images repeat theirs"
         )
     net = squeezenet(version, num_classes, size=size, dropout=dropout)
+    net.classifier[2] = nn.Identity()
     net.features = public.load(f"squeezenet1_{version}")[1].features
     for module in net.features.modules():
         if isinstance(module, nn.Conv2d):
