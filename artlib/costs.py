@@ -155,7 +155,9 @@ def measuring(measurement: Measurement, *, net: nn.Module, shape: Shape, images:
 
 
 def _measure(measurement: Measurement, net: nn.Module, images: ImageSet, **loops: int) -> None:
-    images = replace(images, labels=predictions(net.eval(), images))  # only what is correct is attacked
+    boxes, masks = torch.zeros(len(images), 4), torch.zeros_like(images.images[:, 0], dtype=torch.bool)
+    labels = predictions(net.eval(), images)  # only what is correct is attacked
+    images = replace(images, labels=labels, boxes=boxes.to(labels.device), masks=masks)
     replace(measurement, images=None, **loops)(net, images, progress=False)
 
 

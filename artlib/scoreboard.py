@@ -42,19 +42,27 @@ def about(run: str) -> dict:
     return {"dataset": data["name"], "title": title, "commit": commit} | {k: told[k] for k in ("preset", "protocol")}
 
 
-def board(table: "pd.DataFrame", verdicts: "pd.DataFrame | None" = None, *, printed: str = "table1") -> "pd.DataFrame":
+def board(
+    table: "pd.DataFrame",
+    verdicts: "pd.DataFrame | None" = None,
+    *,
+    printed: str = "table1",
+    setting: str | None = None,
+) -> "pd.DataFrame":
     """One row a training, one column a metric, cells "69.00 | 61.1 (59.3–62.9) ✓": printed | measured [interval] mark.
 
     table: as `tables.table` makes it, one data set; verdicts: as `paper.verdicts`, indexed by the claims' ids, or None:
     no marks. The mark
     is that of all orderings in which the cell takes part: ✗ if one is not reproduced, ? if one is inconclusive, else ✓.
+    setting: whose printed numbers they are, where a table has several (the network in Table 2).
     What the paper does not print, or was not measured, is blank.
     """
     import pandas as pd
 
     dataset = table["dataset"].iloc[0]
     known = paper.table(printed)
-    known = known[known["dataset"] == dataset].set_index("training")
+    known = known[known["dataset"] == dataset]
+    known = (known if setting is None else known[known["setting"] == setting]).set_index("training")
     metrics = list(dict.fromkeys(table["metric"]))
     rows = [*known.index, *(t for t in dict.fromkeys(table["training"]) if t not in known.index)]
     measured = table.set_index(["training", "metric"])
@@ -92,12 +100,12 @@ def _sides(claim: str) -> tuple[str, tuple[str, str]]:
     return metric, (better, worse)
 
 
-def recorded(run: str, *, printed: str = "table1") -> "pd.DataFrame | Shown":
+def recorded(run: str, *, printed: str = "table1", setting: str | None = None) -> "pd.DataFrame | Shown":
     """`board` of a recorded run; a sentence where there is none."""
     table = results.reference(run)
     if table is None:
         return Shown("none recorded yet", "none recorded yet")
-    return board(table, recorded_claims(run), printed=printed)
+    return board(table, recorded_claims(run), printed=printed, setting=setting)
 
 
 def recorded_claims(run: str) -> "pd.DataFrame | None":

@@ -4,6 +4,7 @@ A new one is a file and a line in `ATTRIBUTIONS`. One that is a sum over points 
 takes `points`, one that draws takes `noise` and says how it is drawn (`.noise`): see `smoothgrad`.
 """
 
+from artlib.attributions.cam import cam, grad_cam, grad_cam_pp, positive, signed
 from artlib.attributions.gradient import TARGETS, gradient, input_gradient, input_x_gradient, score
 from artlib.attributions.heatmap import heatmap
 from artlib.attributions.integrated_gradients import RULES, integrate, integrated_gradients, quadrature
@@ -14,6 +15,9 @@ ATTRIBUTIONS = {
     "input_x_gradient": input_x_gradient,
     "integrated_gradients": integrated_gradients,
     "smoothgrad": smoothgrad,
+    "cam": cam,
+    "grad_cam": grad_cam,
+    "grad_cam_pp": grad_cam_pp,
 }
 
 from artlib.attributions.explainer import Explainer  # noqa: E402  it looks names up in the list
@@ -23,13 +27,18 @@ __all__ = [
     "RULES",
     "TARGETS",
     "Explainer",
+    "cam",
+    "grad_cam",
+    "grad_cam_pp",
     "gradient",
     "heatmap",
     "input_gradient",
     "input_x_gradient",
     "integrate",
     "integrated_gradients",
+    "positive",
     "quadrature",
     "score",
+    "signed",
     "smoothgrad",
 ]

@@ -31,7 +31,9 @@ SETS = {
     "mnist": SetInfo(28, 10, {"train": 60_000, "test": 10_000}, channels=1, reader="mnist:mnist"),
     "fashion_mnist": SetInfo(28, 10, {"train": 60_000, "test": 10_000}, channels=1, reader="mnist:fashion_mnist"),
     "flower17": SetInfo(128, 17, {"train": 1_224, "test": 136}, per_class=1_000, **RAR, reader="flower17:flower17"),
-    "cub200": SetInfo(224, 200, {"train": 5_994, "test": 5_794}, augment=Augment(flip=True), reader="cub200:cub200"),
+    "cub200": SetInfo(
+        224, 200, {"train": 5_994, "test": 5_794}, **IMAGENET, augment=Augment(flip=True), reader="cub200:cub200"
+    ),
     "cifar10_official_200": SetInfo(32, 10, {"train": 0, "test": 200}, **CIFAR, reader="cifar10:official_200"),
     "imagenet_samples": SetInfo(224, 1000, {"train": 0, "test": 250}, **IMAGENET, reader="imagenet:samples"),
 }

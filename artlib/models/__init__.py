@@ -5,7 +5,7 @@ import re
 import torch
 from torch import nn
 
-from artlib.models import chen, resnet, small_resnet, wide_resnet
+from artlib.models import chen, resnet, small_resnet, squeezenet, wide_resnet
 from artlib.models.architecture import Architecture
 from artlib.models.door import check_batch, checked
 from artlib.models.layers import BatchNorm2d, Conv2d, Linear, Normalize, Standardize, layout
@@ -42,6 +42,8 @@ ARCHITECTURES = (
     chen.RESNET,
     resnet.RESNET,
     small_resnet.SMALL_RESNET,
+    squeezenet.SQUEEZENET,
+    squeezenet.PRETRAINED,
 )
 
 

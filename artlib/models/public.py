@@ -36,6 +36,14 @@ PUBLIC = {
         "resnet-2b, adversarial at 2/255", "resnet-2b", "weights/cifar10/resnet2b_adv.safetensors", **_CIFAR,
         num_classes=10, source=_CROWN,
     ),
+    "squeezenet1_0": Public(
+        "SqueezeNet 1.0, Deep Compression", "squeezenet1_0", "weights/squeezenet1_0.safetensors", **_IMAGENET,
+        num_classes=1000, source="SqueezeNet v1.0 (Iandola et al.)",
+    ),
+    "squeezenet1_1": Public(
+        "SqueezeNet 1.1", "squeezenet1_1", "weights/squeezenet1_1.safetensors", **_IMAGENET,
+        num_classes=1000, source="SqueezeNet v1.1 (Iandola et al.)",
+    ),
 }  # fmt: skip
 CIFAR10 = ("resnet20_natural", "resnet4b_adv", "resnet2b_adv")  # trained on its official pixels
 

@@ -25,6 +25,31 @@ def test_own_folder_with_given_split(tmp_path):
         load(f"folder:{tmp_path}", "test")
 
 
+def test_own_folder_with_boxes(tmp_path):
+    """In pixels of the file, whose 8 x 8 become 4 x 4; for both splits, in any order, and every image needs one."""
+    names = ("train/cat/1.png", "train/dog/a b.png", "test/dog/9.png")
+    for i, name in enumerate(names):
+        put(tmp_path / name, encoded((i, 9, 9)))
+    with Image.open(tmp_path / names[0]) as image:
+        width, height = image.size
+    rows = [f"{name},{i},0,{width},{height / 2}" for i, name in enumerate(names)]
+    put(tmp_path / "boxes.csv", "\r\n".join(["file,x0,y0,x1,y1", *rows[::-1]]).encode())
+    train, test = (load(f"folder:{tmp_path}", split, size=4) for split in ("train", "test"))
+    assert train.boxes.tolist() == [[0, 0, 4, 2], [4 / width, 0, 4, 2]] and test.boxes.tolist() == [
+        [8 / width, 0, 4, 2]
+    ]
+    for lines, message in (
+        (rows, "has no line 'file,x0,y0,x1,y1' first"),
+        (["file,x0,y0,x1,y1", *rows[:2]], "lacks 1 of 1 images, test/dog/9.png among them"),
+        (["file,x0,y0,x1,y1", f"{names[2]},3,1,3,4"], "a box of test/dog/9.png that is empty: 3,1,3,4"),
+        (["file,x0,y0,x1,y1", f"{names[2]},3,1,wide,4"], "no four numbers a file"),
+        (["file,x0,y0,x1,y1", f"{names[2]},0,0,inf,4"], "boxes that are not finite"),
+    ):
+        put(tmp_path / "boxes.csv", "\n".join(lines).encode())
+        with pytest.raises(ValueError, match=message):
+            load(f"folder:{tmp_path}", "test", size=4)
+
+
 def test_own_folder_of_one_class_is_refused(tmp_path):
     for i in range(20):
         put(tmp_path / "roses" / f"{i}.png", encoded((i, 2, 3)))

@@ -32,11 +32,14 @@ def network(channels: int = 3) -> nn.Module:
 
 
 def pictures(n: int = 20) -> ImageSet:
-    """Noise with the labels that `network` gives it, except for every fifth image."""
+    """Noise with the labels that `network` gives it, except for every fifth image; the object is in the middle."""
     images = torch.randint(0, 256, (n, 3, 6, 6), generator=torch.Generator().manual_seed(2)).to(torch.uint8)
     labels = network()(images.double() / 255).argmax(1)
     labels[::5] = (labels[::5] + 1) % 3
-    return ImageSet(images, labels, ("a", "b", "c"), name="noise", split="test")
+    masks = torch.zeros(n, 6, 6, dtype=torch.bool)
+    masks[:, 1:5, 1:4] = True
+    boxes = torch.tensor([[1.0, 1, 4, 5]]).expand(n, -1).clone()
+    return ImageSet(images, labels, ("a", "b", "c"), boxes, masks, name="noise", split="test")
 
 
 class _Backward(torch.autograd.Function):

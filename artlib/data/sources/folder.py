@@ -1,11 +1,15 @@
 """A user's own images, in folders named by class."""
 
+import csv
 import hashlib
+import io
 import os
 import re
 from pathlib import Path
 
-from artlib.data.archives import FileError, members
+import torch
+
+from artlib.data.archives import FileError, members, text
 from artlib.data.raw import Raw
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -15,7 +19,8 @@ def folder(path: Path, split: str) -> Raw:
     """Images by class: path/train/<class>/* and path/test/<class>/*, or path/<class>/* with every fifth file as test.
 
     Without the two folders a file is "test" if sha256("<class>/<file name>") is divisible by 5: adding or removing
-    other files never moves it.
+    other files never moves it. With path/boxes.csv images have boxes; its columns are file (as below path), and x0, y0,
+    x1, y1 in pixels of the file.
     """
     if not path.is_dir():
         raise FileNotFoundError(
@@ -39,4 +44,22 @@ def folder(path: Path, split: str) -> Raw:
         raise FileNotFoundError(f"{path} holds no {split} images ({', '.join(SUFFIXES)}) in folders named by class")
     if unknown := {keys[name][0] for name in names} - set(classes):
         raise FileError(f"{path}/{split} has classes that {path}/train has not: {', '.join(sorted(unknown))}")
-    return Raw(path, [files[name] for name in names], [classes.index(keys[name][0]) for name in names], tuple(classes))
+    labels = [classes.index(keys[name][0]) for name in names]
+    return Raw(path, [files[name] for name in names], labels, tuple(classes), boxes=_boxes(path / "boxes.csv", names))
+
+
+def _boxes(path: Path, names: list[str]) -> torch.Tensor | None:
+    if not path.exists():
+        return None
+    found, sides = {}, ("x0", "y0", "x1", "y1")
+    for row in csv.DictReader(io.StringIO(text(path, path))):
+        try:
+            found[row["file"]] = [float(row[side]) for side in sides]
+        except (KeyError, TypeError, ValueError):
+            raise FileError(f"{path} has no line 'file,{','.join(sides)}' first, or no four numbers a file") from None
+        x0, y0, x1, y1 = found[row["file"]]
+        if not (x0 < x1 and y0 < y1):
+            raise FileError(f"{path} has a box of {row['file']} that is empty: {x0:g},{y0:g},{x1:g},{y1:g}")
+    if missing := [name for name in names if name not in found]:
+        raise FileError(f"{path} lacks {len(missing)} of {len(names)} images, {missing[0]} among them: give each a box")
+    return torch.tensor([found[name] for name in names])

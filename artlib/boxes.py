@@ -1,0 +1,236 @@
+"""What the notebooks on localisation show: a measurement at other thresholds, rows without a network, pictures."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from artlib import plots
+from artlib.attributions import Explainer
+from artlib.data import ImageSet
+from artlib.measurements import Localization, Segmentation
+from artlib.measurements.localization import check_boxes
+from artlib.metrics import localization, localization_authors, wilson_interval
+from artlib.trainings import title
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+TRUTH, ESTIMATE = "#D40000", "#00B060"  # the paper's red and green; the estimate is dashed, too
+
+
+# By what is asked: the explanations, their columns of IoUs over thresholds and by Otsu's, whether the class counts.
+_ASKED = {
+    "gt_known": (("gradient", "cam"), "curve", "otsu", False),
+    "top1_loc": (("gradient", "cam"), "curve", "otsu", True),
+    "top1_seg": (("gradient", "ig"), "mask_curve", "seg_otsu", True),
+}
+
+
+def by_threshold(
+    test: Mapping[str, dict], train: Mapping[str, dict], asked: str = "gt_known", *, least: float = 0.5
+) -> "pd.DataFrame":
+    """gt_known, top1_loc or top1_seg with the threshold chosen in three ways: one row each.
+
+    test, train: what `results.measured` returns of the test images and of training images, by training. Columns:
+    training, explanation, threshold from, threshold, mean, low, high (percent, Wilson's interval), images. "training
+    images" is the best threshold on those, "each image alone" Otsu's, which needs no box at all, "test images" the best
+    threshold there: an upper bound (MaxBoxAcc).
+    """
+    import pandas as pd
+
+    explanations, column, otsu, top1 = _ASKED[asked]
+    rows = []
+    for training, record in test.items():
+        values = record["values"]
+        correct = torch.tensor(values["correct"], dtype=torch.bool)
+        for name in explanations:
+            known = torch.tensor([v is not None for v in values[f"{name}_{otsu}"]])  # not every image has a mask
+            curves = _curves(record, f"{name}_{column}")
+            alone = torch.tensor([bool(v) for v in values[f"{name}_{otsu}"]])
+            found = {"training images": _curves(train[training], f"{name}_{column}"), "test images": curves[known]}
+            chosen = {how: localization.best_threshold(each, least=least) for how, each in found.items()}
+            hits = {how: curves[:, localization.THRESHOLDS.index(t)] >= least for how, t in chosen.items()}
+            for how, hit in {**hits, "each image alone": alone}.items():
+                row = {"training": training, "explanation": name, "threshold from": how}
+                hit = (hit & correct if top1 else hit)[known]
+                rows.append(row | {"threshold": chosen.get(how, float("nan"))} | _share(hit))
+    return pd.DataFrame(rows)
+
+
+def side_by_side(found: "pd.DataFrame") -> "pd.DataFrame":
+    """`by_threshold` for readers: a row a training and explanation, a column a way of choosing, "61.0 (54.0–67.5)"."""
+    text = found.assign(cell=[f"{r.mean_:.1f} ({r.low:.1f}–{r.high:.1f})" for r in _rows(found)])
+    text["training"] = text["training"].map(title)
+    keys = ["training", "explanation"]
+    wide = text.pivot(index=keys, columns="threshold from", values="cell")
+    order = text[keys].drop_duplicates().apply(tuple, axis=1)
+    return wide.loc[list(order), list(dict.fromkeys(found["threshold from"]))].rename_axis(columns=None)
+
+
+def _rows(found: "pd.DataFrame"):
+    return found.rename(columns={"mean": "mean_"}).itertuples()
+
+
+def _curves(record: dict, column: str) -> Tensor:
+    return torch.tensor(record["values"][column], dtype=torch.float64)
+
+
+def _share(hits: Tensor) -> dict[str, float]:
+    hits = hits.double()
+    low, high = wilson_interval(hits.sum().item(), len(hits))
+    return {"mean": 100 * hits.mean().item(), "low": 100 * low, "high": 100 * high, "images": len(hits)}
+
+
+def hits(record: dict, asked: str, explanation: str, threshold: float, *, least: float = 0.5) -> list[float]:
+    """What is asked as in `by_threshold`, at one threshold: 100 or 0 per image, in the order of the record.
+
+    Images without a mask are left out.
+    """
+    _, column, otsu, top1 = _ASKED[asked]
+    hit = _curves(record, f"{explanation}_{column}")[:, localization.THRESHOLDS.index(threshold)] >= least
+    known = [v is not None for v in record["values"][f"{explanation}_{otsu}"]]
+    right = record["values"]["correct"] if top1 else [1] * len(known)
+    return [100.0 * (h and bool(r)) for h, r, k in zip(hit.tolist(), right, known, strict=True) if k]
+
+
+def chosen(found: "pd.DataFrame", explanation: str) -> dict[str, float]:
+    """Of `by_threshold`, the thresholds chosen on training images, by training."""
+    rows = found[(found["threshold from"] == "training images") & (found["explanation"] == explanation)]
+    return dict(zip(rows["training"], rows["threshold"], strict=True))
+
+
+def released(authors: Mapping[str, dict], images: ImageSet) -> "pd.DataFrame":
+    """GT-Known through the released code, in percent: the mean of its hits, and what it reports (facts C-36 to C-38).
+
+    authors: what `results.measured` returns of `Localization(pipeline="authors")`, by training. Its list goes class by
+    class, so the images are put in the order of their labels. A row a training and explanation.
+    """
+    import pandas as pd
+
+    rows = {}
+    for training, record in authors.items():
+        order = images.labels.cpu()[record["values"]["index"]].argsort(stable=True)
+        for name in ("gradient", "cam"):
+            hits = torch.tensor(record["values"][f"{name}_gt_known"], dtype=torch.float64)
+            told = {"mean": 100 * hits.mean().item(), "as reported": 100 * localization_authors.reported(hits[order])}
+            rows[title(training), name] = told
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["training", "explanation"])
+
+
+def baselines(images: ImageSet, *, measurement: Localization | None = None) -> "pd.DataFrame":
+    """GT-Known without any network: the whole image as the box, and a Gaussian in its middle at its best threshold.
+
+    Columns: row, threshold, mean, low, high (percent, Wilson's interval), images. Raises ValueError without boxes.
+    """
+    import pandas as pd
+
+    check_boxes(images)
+    least = (measurement or Localization()).iou
+    size, truth = tuple(images.images.shape[2:]), images.boxes
+    whole = torch.tensor([[0.0, 0.0, size[1], size[0]]]).expand(len(images), -1)
+    curves = localization.curve(localization.centred_gaussian(1, size).expand(len(images), -1, -1), truth)
+    best = localization.best_threshold(curves, least=least)
+    middle = curves[:, localization.THRESHOLDS.index(best)]
+    rows = [
+        {"row": "whole image", "threshold": float("nan")} | _share(localization.iou(whole, truth) >= least),
+        {"row": "Gaussian in the middle", "threshold": best} | _share(middle >= least),
+    ]
+    return pd.DataFrame(rows)
+
+
+def max_box_acc(test: Mapping[str, dict]) -> "pd.DataFrame":
+    """MaxBoxAccV2 apart, in percent: a row a training and explanation, columns IoU 0.3, 0.5, 0.7 and their mean."""
+    import pandas as pd
+
+    rows = {}
+    for training, record in test.items():
+        for name in ("gradient", "cam"):
+            found = 100 * localization.max_box_acc(_curves(record, f"{name}_curve"))
+            rows[title(training), name] = dict(zip(("IoU 0.3", "IoU 0.5", "IoU 0.7"), found.tolist(), strict=True))
+            rows[title(training), name] |= {"mean": found.mean().item()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["training", "explanation"])
+
+
+def over_thresholds(test: Mapping[str, dict], column: str, *, least: float = 0.5) -> "pd.DataFrame":
+    """The share of images with an IoU of at least `least` at every threshold, for `plots.lines_with_bands`."""
+    import pandas as pd
+
+    rows = []
+    for training, record in test.items():
+        hits = _curves(record, column) >= least
+        rows += [
+            {"training": training, "threshold": t} | _share(hits[:, i]) for i, t in enumerate(localization.THRESHOLDS)
+        ]
+    return pd.DataFrame(rows)
+
+
+def picture(
+    models: Mapping[str, nn.Module],
+    images: ImageSet,
+    explainer: Explainer,
+    *,
+    threshold: float | Mapping[str, float],
+    measurement: Localization | Segmentation,
+    captions: bool = True,
+    title: str = "",
+    size: float = 1.1,
+) -> "Figure":
+    """A row of images, then a row a model: with `Localization` boxes (true red, estimated green, dashed) on the image,
+    with `Segmentation` the image with the estimated mask outlined.
+
+    threshold: one for all, or by model. Below each panel stand the IoU and a cross where the class is wrong. Raises
+    ValueError for images without boxes, or masks.
+    """
+    x, boxes = images.images.float() / 255, isinstance(measurement, Localization)
+    if boxes:
+        check_boxes(images)
+    elif images.masks is None:
+        raise ValueError(f"{images.name or 'the images'} have no masks; blossoms and flower17 have")
+    rows: dict[str, list] = {
+        "true": [plots.Panel(v, None if boxes else m) for v, m in zip(x, _truth(images, boxes), strict=True)]
+    }
+    told, drawn = {"true": [images.classes[int(label)] for label in images.labels]}, {"true": images.boxes}
+    for name, model in models.items():
+        p = next(model.parameters())
+        batch = x.to(p.device, p.dtype)
+        maps = localization.mean_filter(explainer(model, batch, images.labels.to(p.device)).cpu(), measurement.smooth)
+        at = threshold[name] if isinstance(threshold, Mapping) else threshold
+        with torch.no_grad():
+            right = (model(batch).argmax(1).cpu() == images.labels).tolist()
+        heading = plots.label(name)
+        if boxes:
+            drawn[heading] = localization.bounding_box(maps, at, connectivity=measurement.connectivity)
+            overlap = localization.iou(drawn[heading], images.boxes)
+            rows[heading] = [plots.Panel(v) for v in x]
+        else:
+            masks = localization.foreground(maps, at)
+            overlap = localization.mask_iou(masks, images.masks)
+            rows[heading] = [plots.Panel(v, m) for v, m in zip(x, masks, strict=True)]
+        told[heading] = [f"{v:.2f}{'' if ok else ' ×'}" for v, ok in zip(overlap.tolist(), right, strict=True)]
+    figure = plots.heatmap_grid(rows, captions=told if captions else None, title=title, size=size)
+    if boxes:
+        axes = iter(figure.axes)
+        for heading in rows:
+            for i in range(len(x)):
+                ax = next(axes)
+                _rectangle(ax, images.boxes[i], TRUTH, "-")
+                if heading != "true":
+                    _rectangle(ax, drawn[heading][i], ESTIMATE, (0, (3, 1.5)))
+    return figure
+
+
+def _truth(images: ImageSet, boxes: bool) -> Sequence[Tensor | None]:
+    return [None] * len(images) if boxes else images.masks
+
+
+def _rectangle(ax, box: Tensor, color: str, style) -> None:
+    from matplotlib.patches import Rectangle
+
+    x0, y0, x1, y1 = box.tolist()
+    corner, sides = (x0 - 0.5, y0 - 0.5), (x1 - x0, y1 - y0)  # pixel 0 is drawn from -0.5 to 0.5
+    for width, edge in ((2.4, "white"), (1.4, color)):
+        line = style if edge == color else "-"
+        ax.add_patch(Rectangle(corner, *sides, fill=False, lw=width, ec=edge, ls=line, clip_on=False))

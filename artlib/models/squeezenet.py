@@ -1,0 +1,66 @@
+"""SqueezeNet 1.0 and 1.1 (Iandola et al. 2016) as torchvision has them, drawn anew or with public ImageNet weights."""
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from artlib.models import public
+from artlib.models.architecture import Architecture
+from artlib.models.layers import Conv2d, MeanPool
+
+SMALLEST = {0: 21, 1: 17}  # pixels; below them nothing is left after three poolings
+
+
+class GivenConv2d(_ConvNd):
+    """A `Conv2d` whose weights are given: `models.build` draws those of nn.Conv2d and nn.Linear alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Conv2d.forward(self, x)
+
+
+def squeezenet(version: int, num_classes: int, *, in_channels: int = 3, size: int = 224, dropout: float = 0.0):
+    """torchvision's SqueezeNet 1.`version` with its keys, its convolutions twice differentiable at first-order cost.
+
+    Its logits are means of a ReLU's outputs, so none is below 0. `dropout` is before the last convolution (the
+    published networks were trained with 0.5). Raises ValueError for images that three poolings leave nothing of.
+    """
+    from torchvision.models import SqueezeNet
+
+    if size < SMALLEST[version]:
+        raise ValueError(f"squeezenet1_{version} needs images of at least {SMALLEST[version]} pixels, not {size}")
+    net = SqueezeNet(f"1_{version}", num_classes, dropout)
+    if in_channels != 3:
+        first = net.features[0]
+        net.features[0] = nn.Conv2d(in_channels, first.out_channels, first.kernel_size, first.stride)
+    net.classifier[3] = MeanPool()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.__class__ = Conv2d
+        elif isinstance(module, nn.ReLU):
+            module.inplace = False  # in place, the surrogate would have to copy
+    return net
+
+
+def pretrained(version: int, num_classes: int, *, in_channels: int = 3, size: int = 224, dropout: float = 0.0):
+    """The same with the public ImageNet weights below `paths.DATA` in all layers but the last, which is new.
+
+    The new layer has no ReLU behind it: with one, a class whose map is 0 everywhere has no gradient and never comes
+    back. So its logits are those of the mean and a linear layer. The weights expect ImageNet's mean and standard
+    deviation. Raises FileNotFoundError where they are not, ValueError for images without three channels.
+    """
+    if in_channels != 3:
+        raise ValueError(
+            f"squeezenet1_{version}-pretrained is for 3 channels, not {in_channels}; grey images repeat theirs"
+        )
+    net = squeezenet(version, num_classes, size=size, dropout=dropout)
+    net.classifier[2] = nn.Identity()
+    net.features = public.load(f"squeezenet1_{version}")[1].features
+    for module in net.features.modules():
+        if isinstance(module, nn.Conv2d):
+            module.__class__ = GivenConv2d
+    return net
+
+
+SQUEEZENET = Architecture(r"squeezenet1_([01])", "squeezenet1_0, squeezenet1_1", squeezenet)
+PRETRAINED = Architecture(
+    r"squeezenet1_([01])-pretrained", "squeezenet1_0-pretrained, squeezenet1_1-pretrained", pretrained
+)

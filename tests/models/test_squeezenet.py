@@ -1,0 +1,118 @@
+"""SqueezeNet: torchvision's network is the oracle; what is pretrained stays as given when a network is built."""
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from artlib import attributions, models, paths, trainings
+from artlib.models import public, squeezenet
+
+F64 = torch.float64
+
+
+def images(size: int = 40) -> torch.Tensor:
+    return torch.rand(2, 3, size, size, dtype=F64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_it_is_torchvisions_to_the_second_derivative(version):
+    """The same keys, logits, input gradients, and gradients of those in the weights."""
+    ours = models.build(f"squeezenet1_{version}", 5, size=40, dtype=F64)
+    theirs = getattr(torchvision.models, f"squeezenet1_{version}")(num_classes=5).double().eval()
+    theirs.load_state_dict(ours[1].state_dict())
+    found = []
+    for net in (ours, theirs):
+        x = images().requires_grad_()
+        logits = net(x)
+        (g,) = torch.autograd.grad(logits[:, 0].sum(), x, create_graph=True)
+        found.append([logits, g, *torch.autograd.grad(g.square().sum(), [p for p in net.parameters() if p.ndim == 4])])
+    assert found[0][1].abs().sum() > 0
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_published_sizes():
+    """Parameters as torchvision documents them."""
+    sizes = {v: models.parameter_count(models.build(f"squeezenet1_{v}", 1000)) for v in (0, 1)}
+    assert sizes == {0: 1_248_424, 1: 1_235_496}
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_the_smallest_image_passes_and_a_smaller_one_is_refused(version):
+    least = squeezenet.SMALLEST[version]
+    assert models.build(f"squeezenet1_{version}", 3, size=least, dtype=F64)(images(least)).isfinite().all()
+    with pytest.raises(ValueError, match=f"needs images of at least {least} pixels, not {least - 1}"):
+        models.build(f"squeezenet1_{version}", 3, size=least - 1)
+    with pytest.raises(RuntimeError):
+        models.build(f"squeezenet1_{version}", 3, size=least, dtype=F64)(images(least - 1))
+
+
+def test_the_surrogate_reaches_every_activation():
+    """Its second derivative in the input is not zero, where that of the network of ReLUs is."""
+    model, x, y = models.build("squeezenet1_1", 3, in_channels=1, size=32, dtype=F64), images(32)[:, :1], [0, 1]
+    y = torch.tensor(y)
+
+    def curvature() -> float:
+        v = x.clone().requires_grad_()
+        g = attributions.gradient(model, v, y, create_graph=True)
+        (h,) = torch.autograd.grad(g.sum(), v, allow_unused=True, materialize_grads=True)
+        return h.abs().sum().item()
+
+    assert curvature() == 0
+    with models.smooth(model, 10.0):
+        assert curvature() > 0
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """Random weights where the public ones would lie."""
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    net = models.build("squeezenet1_1", 1000, generator=torch.Generator().manual_seed(5))[1]
+    path = tmp_path / public.PUBLIC["squeezenet1_1"].file
+    path.parent.mkdir(parents=True)
+    save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, path)
+    return {k: v.half().float() for k, v in net.state_dict().items()}
+
+
+def test_pretrained_layers_are_as_given_and_the_head_is_drawn(given):
+    a, b = (models.build("squeezenet1_1-pretrained", 4, generator=torch.Generator().manual_seed(s))[1] for s in (0, 1))
+    for key, value in a.state_dict().items():
+        same = torch.equal(value, b.state_dict()[key])
+        if key.startswith("features"):
+            assert same and torch.equal(value, given[key])
+        else:
+            assert value.shape[0] == 4 and same == key.endswith("bias")
+    assert all(p.requires_grad for p in a.parameters())
+
+
+def test_pretrained_and_drawn_networks_differ_by_the_last_relu_alone(given):
+    fine, plain = (models.build(arch, 4, dtype=F64) for arch in ("squeezenet1_1-pretrained", "squeezenet1_1"))
+    plain.load_state_dict(fine.state_dict())
+    y = torch.tensor([0, 3])
+    assert (fine(images()) < 0).any() and (plain(images()) >= 0).all()
+    plain[1].classifier[2] = torch.nn.Identity()
+    for function in (lambda m: m(images()), lambda m: attributions.gradient(m, images(), y)):
+        assert torch.equal(function(fine), function(plain))
+
+
+def test_a_training_starts_from_what_is_given(given):
+    """One tiny step moves the layers by no more than it is long."""
+    from artlib import data
+
+    train = data.load("blossoms", "train", size=28, limit=4)
+    recipe = trainings.Recipe(
+        dataset="blossoms", arch="squeezenet1_1-pretrained", size=28, limit=4, epochs=1, batch_size=4, lr=1e-9,
+        schedule="cosine",
+    )  # fmt: skip
+    model, _ = trainings.fit(recipe, train, progress=False)
+    for key, value in model[1].features.state_dict().items():
+        torch.testing.assert_close(value, given[f"features.{key}"], rtol=0, atol=1e-6)
+
+
+def test_what_is_wrong_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"squeezenet1_1\.safetensors is not there: put the weights of Squeeze"):
+        models.build("squeezenet1_1-pretrained", 4)
+    with pytest.raises(ValueError, match="squeezenet1_1-pretrained is for 3 channels, not 1"):
+        models.build("squeezenet1_1-pretrained", 4, in_channels=1)

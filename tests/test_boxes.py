@@ -1,0 +1,125 @@
+"""Tables and pictures of boxes and masks, from records written by hand."""
+
+import math
+
+import matplotlib.patches
+import pytest
+import torch
+from torch import nn
+
+from artlib import boxes
+from artlib.attributions import Explainer, signed
+from artlib.data import ImageSet, load
+from artlib.measurements import Localization, Segmentation
+from artlib.metrics import localization, wilson_interval
+
+AT = localization.THRESHOLDS
+
+
+def record(*best: float, correct=(1, 1, 0, 1), otsu=(1, 0, 1, 1)) -> dict:
+    """Four images; image i has an IoU of 0.8 at thresholds up to best[i], of 0.1 above."""
+    curves = [[0.8 if t <= b else 0.1 for t in AT] for b in best]
+    values = {"index": [0, 1, 2, 3], "correct": list(correct)}
+    for name in ("gradient", "cam"):
+        values |= {f"{name}_curve": curves, f"{name}_otsu": list(otsu)}
+    for name in ("gradient", "ig"):
+        values |= {f"{name}_mask_curve": curves, f"{name}_seg_otsu": list(otsu)}
+    return {"values": values}
+
+
+def test_a_threshold_is_chosen_where_it_says():
+    """On the training images 0.3 is the last with all four; on the test images all four hold up to 0.1."""
+    test, train = {"natural": record(0.1, 0.5, 0.9, 0.9)}, {"natural": record(0.3, 0.3, 0.3, 0.3)}
+    found = boxes.by_threshold(test, train).set_index(["explanation", "threshold from"])
+    assert len(found) == 6
+    for name in ("gradient", "cam"):
+        rows = found.loc[name]
+        assert rows.loc["training images", "threshold"] == 0.2  # the middle of 0.05 to 0.3, six: the fourth
+        assert rows.loc["training images", "mean"] == 75 and rows.loc["test images", "mean"] == 100
+        assert rows.loc["each image alone", "mean"] == 75 and math.isnan(rows.loc["each image alone", "threshold"])
+        low, high = wilson_interval(3, 4)
+        assert rows.loc["training images", ["low", "high"]].tolist() == pytest.approx([100 * low, 100 * high])
+        assert boxes.chosen(found.reset_index(), name) == {"natural": 0.2}
+    correct = boxes.by_threshold(test, train, "top1_loc").set_index(["explanation", "threshold from"])["mean"]
+    assert correct["gradient", "training images"] == 50 and correct["gradient", "test images"] == 75
+
+
+def test_images_without_a_mask_are_left_out():
+    test = {"natural": record(0.1, 0.5, 0.9, 0.9, otsu=(None, 0, 1, 1))}
+    found = boxes.by_threshold(test, {"natural": record(0.3, 0.3, 0.3, 0.3)}, "top1_seg")
+    assert set(found["images"]) == {3} and set(found["explanation"]) == {"gradient", "ig"}
+    shown = boxes.side_by_side(found)
+    assert list(shown.columns) == ["training images", "test images", "each image alone"]
+    assert shown.loc[("Natural", "ig"), "each image alone"].startswith("33.3 (")  # images 1 and 3 are correct: one
+
+
+def birds(*truth) -> ImageSet:
+    images = torch.zeros(len(truth), 3, 20, 20, dtype=torch.uint8)
+    return ImageSet(images, torch.zeros(len(truth), dtype=torch.int64), ("a", "b"), torch.tensor(truth), name="birds")
+
+
+def test_rows_that_need_no_network():
+    """The whole image has half of itself in common with a box of 15 x 20, a quarter with one of 10 x 10."""
+    found = boxes.baselines(birds((0.0, 0, 15, 20), (0.0, 0, 10, 10), (5.0, 5, 15, 15))).set_index("row")
+    assert found.loc["whole image", "mean"] == pytest.approx(100 / 3)
+    assert found.loc["Gaussian in the middle", "mean"] == pytest.approx(100 / 3 * 2)  # the first at a low threshold
+    with pytest.raises(ValueError, match="have no boxes"):
+        boxes.baselines(ImageSet(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.tensor([0]), ("a",)))
+
+
+def test_what_the_released_code_reports_depends_on_the_order_of_classes():
+    """Hits 1 0 1 1 of labels 1 0 0 1: in class order 0 1 1 1, running means 0, 1/2, 2/3, 3/4."""
+    images = ImageSet(torch.zeros(4, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1, 1, 0]), ("a", "b"))
+    values = {"index": [1, 0, 3, 2], "gradient_gt_known": [1, 0, 1, 1], "cam_gt_known": [1, 1, 1, 1]}
+    found = boxes.released({"art": {"values": values}}, images)
+    assert found.loc[("ART", "gradient")].tolist() == pytest.approx([75, 100 * (0 + 1 / 2 + 2 / 3 + 3 / 4) / 4])
+    assert found.loc[("ART", "cam")].tolist() == [100, 100]
+
+
+def test_max_box_acc_and_curves():
+    found = boxes.max_box_acc({"art": record(0.1, 0.5, 0.9, 0.9)})
+    assert found.loc[("ART", "cam")].tolist() == [100, 100, 100, 100]
+    lines = boxes.over_thresholds({"art": record(0.1, 0.5, 0.9, 0.9)}, "cam_curve").set_index("threshold")["mean"]
+    assert [lines[t] for t in (0.1, 0.15, 0.5, 0.55, 0.95)] == [100, 75, 75, 50, 0]
+
+
+class Says(nn.Module):
+    """A network whose feature map is the image's brightness."""
+
+    def __init__(self, answer: int):
+        super().__init__()
+        self.features, self.bias = nn.Identity(), nn.Parameter(torch.tensor([0.0, 9.0 * answer]))
+
+    def forward(self, x):
+        return self.features(x).mean((2, 3))[:, :2] + self.bias
+
+
+def test_a_picture_has_the_true_box_and_the_estimated_one():
+    images = load("blossoms", "test", size=28, limit=3)
+    images = ImageSet(images.images, images.labels % 2, ("a", "b"), images.boxes, images.masks)
+    explainer, m = Explainer("cam", reduce=signed, upsample=True), Localization()
+    figure = boxes.picture({"natural": Says(1)}, images, explainer, threshold=0.5, measurement=m, title="t")
+    assert len(figure.axes) == 6
+    drawn = [[p for p in ax.patches if isinstance(p, matplotlib.patches.Rectangle)] for ax in figure.axes]
+    assert [len(d) for d in drawn] == [2, 2, 2, 4, 4, 4]
+    maps = localization.mean_filter(explainer(Says(1), images.images.float() / 255, images.labels))
+    found = localization.bounding_box(maps, 0.5)
+    for ax, box, true in zip(drawn[3:], found, images.boxes, strict=True):
+        for rectangle, expected in ((ax[1], true), (ax[3], box)):
+            x0, y0, x1, y1 = expected.tolist()
+            assert rectangle.get_bbox().bounds == pytest.approx((x0 - 0.5, y0 - 0.5, x1 - x0, y1 - y0))
+    right = [int(label) == 1 for label in images.labels]
+    told = [ax.get_xlabel() for ax in figure.axes[3:]]
+    assert [t.endswith("×") for t in told] == [not r for r in right]
+    assert [float(t[:4]) for t in told] == pytest.approx(localization.iou(found, images.boxes).tolist(), abs=0.005)
+
+
+def test_a_picture_of_masks():
+    images = load("blossoms", "test", size=28, limit=2)
+    images = ImageSet(images.images, images.labels % 2, ("a", "b"), images.boxes, images.masks)
+    explainer = Explainer("cam", reduce=signed, upsample=True)
+    figure = boxes.picture({"art": Says(0)}, images, explainer, threshold={"art": 0.6}, measurement=Segmentation())
+    assert [len(ax.collections) for ax in figure.axes] == [2] * 4  # the outline, black below
+    with pytest.raises(ValueError, match="have no boxes"):
+        bare = ImageSet(images.images, images.labels, images.classes)
+        boxes.picture({}, bare, explainer, threshold=0.5, measurement=Localization())
