@@ -56,7 +56,7 @@ class IgNorm(InnerAttack):
 
     def eased(self, *, steps: int | None = None, warmup: float | None = None) -> "IgNorm":
         """As `InnerAttack.eased`, with half the steps; the loss has a point for each, the attack for two."""
-        n = steps if steps is None else min(steps, max(2, (steps + 1) // 2))
+        n = steps if steps is None else min(steps, max(2, steps // 2))
         eased = super().eased(steps=n, warmup=warmup)
         if steps is None:
             return eased
