@@ -6,6 +6,7 @@ a further number a row of text.csv.
 """
 
 from artlib.paper.claims import CLAIMS, Claim, claims
+from artlib.paper.lens import random_against_attack
 from artlib.paper.published import TABLES, against_paper, published, table
 from artlib.paper.verdicts import (
     MARKS,
@@ -31,6 +32,7 @@ __all__ = [
     "claims",
     "on_common_images",
     "published",
+    "random_against_attack",
     "table",
     "verdict",
     "verdicts",

@@ -2,13 +2,14 @@
 
 from artlib.trainings.art import Art, art_loss, cosine_distance, runner_up
 from artlib.trainings.fit import arithmetic, build_model, fit, learning_rate, pick_device
+from artlib.trainings.ig_norm import IgNorm, IgSumNorm
 from artlib.trainings.natural import Natural
 from artlib.trainings.pgd import Pgd
 from artlib.trainings.recipe import PRECISIONS, Recipe, paper_recipe
 from artlib.trainings.trades import Trades
 from artlib.trainings.training import PROTOCOLS, Batch, InnerAttack, Losses, Training
 
-TRAININGS = {training.name: training for training in (Natural, Pgd, Trades, Art)}
+TRAININGS = {training.name: training for training in (Natural, Pgd, Trades, IgNorm, IgSumNorm, Art)}
 
 
 def title(training: str) -> str:
@@ -22,6 +23,8 @@ __all__ = [
     "TRAININGS",
     "Art",
     "Batch",
+    "IgNorm",
+    "IgSumNorm",
     "InnerAttack",
     "Losses",
     "Natural",

@@ -108,6 +108,22 @@ def test_lens_properties(maps, share, diverse):
         same(flipped, metrics.lens_recall(a, b, k, 2))
 
 
+@quick
+@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(-3, 3), st.integers(-3, 3), st.integers(1, 40))
+def test_a_shift_of_at_most_w_pixels_away_from_the_border_is_forgiven(seed, w, down, across, k):
+    """Recall and precision stay 1 where the plain measure falls; one pixel farther than w, and a lone pixel is lost."""
+    a = torch.zeros(1, 16, 15, dtype=torch.float64)
+    a[:, 3:13, 3:12] = random_maps(10, 9, seed=seed).exp()
+    b = a.roll((down, across), (1, 2))
+    forgiven = max(abs(down), abs(across)) <= w
+    for lens in LENS:
+        assert not forgiven or lens(a, b, k, w).item() == 1.0
+        assert (lens(a, b, 1, w).item() == 1.0) == forgiven
+    if forgiven and k <= metrics.diverse_topk(a, 90, w).sum():  # their members shift, too
+        inside = metrics.diverse_topk(a, k, w)[:, 3:13, 3:12].sum() == k
+        assert not inside or metrics.lens_recall(a, b, k, w, diverse=True).item() == 1.0
+
+
 def test_windows_stop_at_the_border():
     mask = torch.zeros(1, 28, 28, dtype=torch.bool)
     mask[0, 10, 0] = True

@@ -91,7 +91,16 @@ def test_looking_changes_nothing(name, protocol):
 
 
 def objective(name: str, net: nn.Module, x, y, z):
-    """What each attack raises, from its paper: cross-entropy, the divergence of the clean prediction, Eq. 5 of ART."""
+    """What each attack raises, from its paper: cross-entropy, the divergence of the clean prediction, Eq. 5 of ART.
+
+    Chen et al.'s two: the norm of the loss's integrated gradients from x, five points, and the loss beside it.
+    """
+    if name.startswith("ig-"):
+        path = [x + k / 5 * (z - x) for k in range(1, 6)]
+        losses = [F.cross_entropy(net(p), y, reduction="sum") for p in path]
+        g = [torch.autograd.grad(v, p, create_graph=True)[0] for v, p in zip(losses, path, strict=True)]
+        norm = ((z - x) * sum(g) / 5).abs().sum() / len(x)
+        return norm if name == "ig-norm" else losses[-1] / len(x) + norm
     if name == "pgd":
         return F.cross_entropy(net(z), y)
     if name == "trades":

@@ -1,0 +1,65 @@
+"""The comparison behind LENS's first claim, on values made so that it holds, and so that it does not."""
+
+import numpy as np
+import pytest
+import torch
+
+from artlib import paper
+
+
+def found(random, attack):
+    return paper.random_against_attack(random, attack, generator=torch.Generator().manual_seed(0))
+
+
+def values(n=100, *, lens=(90, 40)):
+    """Plain: both lose about 60 points. Another measure: random and attack have these means."""
+    noise = np.random.default_rng(0).normal(0, 3, (4, n))
+    return {"IN": 40 + noise[0], "recall_1": lens[0] + noise[1]}, {"IN": 40 + noise[2], "recall_1": lens[1] + noise[3]}
+
+
+def test_a_measure_that_tells_them_apart():
+    random, attack = values()
+    table = found(random, attack)
+    assert list(table.index) == ["IN", "recall_1"]
+    plain, lens = table.loc["IN"], table.loc["recall_1"]
+    assert plain["low"] < 0 < plain["high"] and plain["explained"] == pytest.approx(100, abs=2)
+    assert plain["told apart"] == "" and np.isnan(plain["below"])
+    assert lens["difference"] == pytest.approx(50, abs=1) and lens["explained"] == pytest.approx(100 / 6, abs=1)
+    assert lens["below"] == pytest.approx(plain["explained"] - lens["explained"])
+    assert lens["low below"] < lens["below"] < lens["high below"] and lens["told apart"] == "reproduced"
+
+
+def test_its_interval_is_that_of_the_delta_method():
+    """Of the ratio of two independent means, r/a: variance (var r + (r/a)^2 var a) / a^2."""
+    random, attack = values(400)
+    lens = found(random, attack).loc["recall_1"]
+    variance = 0
+    for name in random:
+        r, a = (100 - side[name] for side in (random, attack))
+        variance += (r.var() + (r.mean() / a.mean()) ** 2 * a.var()) / a.mean() ** 2 / 400
+    half = 100 * 1.96 * variance**0.5
+    assert lens["low below"] == pytest.approx(lens["below"] - half, abs=0.15 * half)
+    assert lens["high below"] == pytest.approx(lens["below"] + half, abs=0.15 * half)
+
+
+@pytest.mark.parametrize(
+    ("lens", "n", "word"),
+    [((70, 70), 100, "inconclusive"), ((60, 90), 100, "not reproduced"), ((90, 40), 49, "inconclusive")],
+)
+def test_one_that_does_not(lens, n, word):
+    """That forgives both the same, that forgives the attack more, and with too few images."""
+    assert found(*values(n, lens=lens)).loc["recall_1", "told apart"] == word
+
+
+def test_seeds_are_pooled_and_make_the_interval_no_narrower():
+    random, attack = values()
+    one, two = found(random, attack), found(*({n: [v, v] for n, v in side.items()} for side in (random, attack)))
+    for column in ("random", "attack", "explained", "difference", "below"):
+        np.testing.assert_allclose(one[column], two[column])
+    widths = [(t["high below"] - t["low below"])["recall_1"] for t in (one, two)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+
+
+def test_an_attack_that_takes_nothing_explains_nothing():
+    same = {"IN": np.full(60, 100.0)}
+    assert np.isnan(found(same, same).loc["IN", "explained"])
