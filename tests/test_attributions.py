@@ -305,7 +305,7 @@ def test_an_explainer_is_its_attribution_reduced(model):
     assert torch.equal(Explainer("integrated_gradients", ig)(model, x, y), expected)
     assert torch.equal(Explainer(partial(integrated_gradients, **ig))(model, x, y), expected)
     same(Explainer(double_gradient, reduce=signed)(model, x, y), 2 * gradient(model, x, y).sum(1))
-    assert set(ATTRIBUTIONS) == {"gradient", "input_x_gradient", "integrated_gradients", "smoothgrad"}
+    assert set(ATTRIBUTIONS) == {"gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "gradshap"}
     for name in ATTRIBUTIONS:
         assert Explainer(name)(model, x, y).shape == (3, 8, 8)
 

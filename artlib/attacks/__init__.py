@@ -14,6 +14,8 @@ from artlib.attacks.explanation import (
 )
 from artlib.attacks.objectives import OBJECTIVES, Objective, TopK
 from artlib.attacks.pgd import LOSSES, Attacked, pgd
+from artlib.attacks.spatial import Moved, moved, spatial
+from artlib.attacks.spsa import spsa, spsa_gradient
 from artlib.attacks.steppers import Adam, L2Step, Sign, Stepper
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "L2Step",
     "Linf",
     "Manipulated",
+    "Moved",
     "Objective",
     "Sign",
     "Stepper",
@@ -42,5 +45,9 @@ __all__ = [
     "check_attack",
     "gradient_of",
     "ifia",
+    "moved",
     "pgd",
+    "spatial",
+    "spsa",
+    "spsa_gradient",
 ]

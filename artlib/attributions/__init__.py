@@ -5,6 +5,7 @@ takes `points`, one that draws takes `noise` and says how it is drawn (`.noise`)
 """
 
 from artlib.attributions.gradient import TARGETS, gradient, input_gradient, input_x_gradient, score
+from artlib.attributions.gradshap import gradshap
 from artlib.attributions.heatmap import heatmap
 from artlib.attributions.integrated_gradients import RULES, integrate, integrated_gradients, quadrature
 from artlib.attributions.smoothgrad import smoothgrad
@@ -14,6 +15,7 @@ ATTRIBUTIONS = {
     "input_x_gradient": input_x_gradient,
     "integrated_gradients": integrated_gradients,
     "smoothgrad": smoothgrad,
+    "gradshap": gradshap,
 }
 
 from artlib.attributions.explainer import Explainer  # noqa: E402  it looks names up in the list
@@ -24,6 +26,7 @@ __all__ = [
     "TARGETS",
     "Explainer",
     "gradient",
+    "gradshap",
     "heatmap",
     "input_gradient",
     "input_x_gradient",
