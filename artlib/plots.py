@@ -194,6 +194,53 @@ def lines_with_bands(
     return fig
 
 
+def boxes(values: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str = "percent", title: str = "") -> "Figure":
+    """A panel a metric, a box a training, and the images behind it as points: values[metric][training] is (N,).
+
+    The box goes from the first to the third quartile with the median in it, whiskers to the last point within 1.5 of
+    its length, a diamond is the mean. NaN is left out. Raises ValueError where there is nothing to draw.
+    """
+    import matplotlib.pyplot as plt
+
+    if not values or not all(values.values()):
+        raise ValueError("boxes needs at least one metric with one training")
+    noise = np.random.default_rng(0)
+    with plt.rc_context(style()):
+        fig, axes = plt.subplots(1, len(values), figsize=(0.6 + 2.6 * len(values), 2.8), squeeze=False)
+        plt.close(fig)
+        for ax, (metric, trainings) in zip(axes[0], values.items(), strict=True):
+            for i, (training, each) in enumerate(trainings.items()):
+                each = np.asarray(each, dtype=float)
+                each = each[np.isfinite(each)]
+                ax.plot(i + noise.uniform(-0.22, 0.22, len(each)), each, ".", ms=2, alpha=0.4, color=color(training))
+                line = dict(color="black", lw=1)
+                look = dict(boxprops=line, medianprops=line, whiskerprops=line, capprops=line)
+                mean = dict(marker="D", markersize=4, markerfacecolor="white", markeredgecolor="black")
+                ax.boxplot([each], positions=[i], widths=0.6, showfliers=False, showmeans=True, meanprops=mean, **look)
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.set(xticks=range(len(trainings)), xticklabels=[label(t) for t in trainings], title=metric)
+        axes[0, 0].set_ylabel(ylabel)
+        fig.suptitle(title, fontsize=10)
+    return fig
+
+
+def matrix(table: "pd.DataFrame", *, xlabel: str = "", ylabel: str = "", title: str = "", unit: str = "%") -> "Figure":
+    """A table of numbers from 0 to 100 as a heat map with the numbers in it; NaN stays white."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(style()):
+        fig, ax = plt.subplots(figsize=(1.8 + 0.8 * table.shape[1], 1.2 + 0.5 * table.shape[0]))
+        plt.close(fig)
+        drawn = ax.imshow(table.to_numpy(float), cmap="cividis", vmin=0, vmax=100, aspect="auto")
+        for (i, j), v in np.ndenumerate(table.to_numpy(float)):
+            if np.isfinite(v):
+                ax.text(j, i, f"{v:.1f}", ha="center", va="center", color="black" if v > 50 else "white")
+        ax.set(xticks=range(table.shape[1]), xticklabels=table.columns, yticks=range(table.shape[0]))
+        ax.set(yticklabels=table.index, xlabel=xlabel, ylabel=ylabel, title=title)
+        fig.colorbar(drawn, ax=ax, label=unit)
+    return fig
+
+
 def _needs(table: "pd.DataFrame", figure: str, *keys: str) -> None:
     if missing := {*keys, "mean", "low", "high"} - set(table):
         raise ValueError(f"{figure} lacks the columns {', '.join(sorted(missing))}; it has {', '.join(table)}")
