@@ -35,14 +35,27 @@ class OtherThreats(Measurement):
     }
     presets = {
         "smoke": dict(
-            images=50, strong_steps=3, long_steps=5, l2_steps=3, spsa_steps=2, spsa_samples=4, spatial_grid=(2, 2, 3)
+            images=50,
+            strong_steps=3,
+            long_steps=5,
+            l2_steps=3,
+            spsa_steps=2,
+            spsa_samples=4,
+            spatial_shifts=2,
+            spatial_turns=3,
         ),
         "quick": dict(
-            images=100, strong_steps=50, long_steps=100, spsa_steps=20, spsa_samples=32, spatial_grid=(3, 3, 11)
+            images=100,
+            strong_steps=50,
+            long_steps=100,
+            spsa_steps=20,
+            spsa_samples=32,
+            spatial_shifts=3,
+            spatial_turns=11,
         ),
         "cpu": dict(images=500, spsa_samples=32),
     }
-    loops = {"strong_steps": 0, "long_steps": 0, "l2_steps": 0, "spsa_steps": 0}
+    loops = {"strong_steps": 0, "long_steps": 0, "l2_steps": 0, "spsa_steps": 0, "spatial_turns": 1}
 
     images: Count | None = 1000
     eps: Pixels = 8 / 255
@@ -57,7 +70,8 @@ class OtherThreats(Measurement):
     spsa_samples: Count = 128
     spsa_delta: Positive = 0.01
     spsa_step_size: NotNegative = 0.01
-    spatial_grid: tuple[int, int, int] = (5, 5, 31)
+    spatial_shifts: Count = 5  # of the grid, in each of two directions
+    spatial_turns: Count = 31
     spatial_draws: Count = 10
     pixels: NotNegative = 3.0
     degrees: NotNegative = 30.0
@@ -97,7 +111,8 @@ class OtherThreats(Measurement):
             return (model(x_adv.clone()).argmax(1) == y).double()
 
         def moved(model, x, y, *, generator):
-            return (~spatial(model, x, y, grid=self.spatial_grid, **moves).fooled).double()
+            grid = (self.spatial_shifts, self.spatial_shifts, self.spatial_turns)
+            return (~spatial(model, x, y, grid=grid, **moves).fooled).double()
 
         def moved_at_random(model, x, y, *, generator):
             options = dict(grid=None, draws=self.spatial_draws, generator=generator)

@@ -81,7 +81,7 @@ def test_without_gradients_pgd_gives_no_number(settings):
 # ------------------------------------------------------------------ other threats
 
 QUICK = OtherThreats(
-    strong_steps=10, long_steps=20, l2_steps=10, spsa_steps=30, spsa_samples=32, spatial_grid=(3, 3, 5)
+    strong_steps=10, long_steps=20, l2_steps=10, spsa_steps=30, spsa_samples=32, spatial_shifts=3, spatial_turns=5
 )
 
 
@@ -96,7 +96,7 @@ def test_threats_on_a_linear_network():
 
 def test_what_tries_more_finds_no_less():
     base = by_image(network(), pictures(), QUICK)
-    more = by_image(network(), pictures(), replace(QUICK, spatial_grid=(5, 5, 9), restarts=3))
+    more = by_image(network(), pictures(), replace(QUICK, spatial_shifts=5, spatial_turns=9, restarts=3))
     for column in ("spatial", "pgd_500"):  # the finer grid holds the coarser
         assert all(more[column][i] <= base[column][i] for i in range(20))
     still = replace(QUICK, pixels=0.0, degrees=0.0, eps=0.0, l2_eps=0.0)
