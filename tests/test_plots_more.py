@@ -47,3 +47,14 @@ def test_tables_of_values():
     assert found.loc[("art", "from_art"), "mean"] == 3 and math.isnan(found.loc[("natural", "x"), "mean"])
     assert (found["low"] <= found["mean"]).iloc[[0, 2]].all() and (found["mean"] <= found["high"]).iloc[[0, 2]].all()
     assert set(found["dataset"]) == {"toy"} and found.loc[("art", "from_art"), "title"] == "ART"
+
+
+def test_a_diagram_has_its_boxes_texts_and_arrows():
+    boxes = {"a": plots.Box(0, 0, "first"), "b": plots.Box(1, 0, "second", "#56B4E9"), "c": plots.Box(1, 1, "third")}
+    arrows = [("a", "b", "-", "there"), ("b", "a", "--", ""), ("b", "c", "-", "")]
+    ax = plots.diagram(boxes, arrows, title="t").axes[0]
+    assert {t.get_text() for t in ax.texts} == {"first", "second", "third", "there"} and ax.get_title() == "t"
+    assert [p.get_linestyle() for p in ax.patches[3:]] == ["-", "--", "-"]
+    assert to_hex(ax.patches[1].get_facecolor()) == "#56b4e9"
+    with pytest.raises(KeyError):
+        plots.diagram(boxes, [("a", "d", "-", "")])
