@@ -31,7 +31,7 @@ def test_seeds_are_normal_with_the_moments_of_their_class():
 
 def test_grain_and_limits():
     coarse = Seeds.fit(images(), grain=2, per_class=5)
-    assert coarse.mean.shape == (2, 4)
+    assert [m.shape for m in coarse.means] == [(4,), (4,)] and coarse.deviations[0].shape == (5, 4)
     drawn = coarse.draw([0, 1], generator=torch.Generator().manual_seed(0))
     assert torch.equal(drawn[..., ::2], drawn[..., 1::2]) and drawn.shape == (2, 1, 4, 4)
     with pytest.raises(ValueError, match="no image of class 'bright'"):

@@ -17,11 +17,11 @@ RIDGE = 1e-4  # added to the diagonal of each covariance
 
 @dataclass(frozen=True)
 class Seeds:
-    """A normal distribution of images per class: mean (classes, D) and Cholesky factor (classes, D, D)."""
+    """A normal distribution of images per class: mean (D,) and, of its n images, their deviations (n, D)."""
 
     shape: tuple[int, int, int]
-    mean: Tensor
-    factor: Tensor
+    means: tuple[Tensor, ...]
+    deviations: tuple[Tensor, ...]
 
     @staticmethod
     def fit(images: ImageSet, *, grain: int = 1, per_class: int | None = None) -> "Seeds":
@@ -31,26 +31,30 @@ class Seeds:
         first so many images of each class. Raises ValueError for a class without images.
         """
         x = torch.nn.functional.avg_pool2d(images.images.cpu().double() / 255, grain)
-        means, factors = [], []
+        means, deviations = [], []
         for c, name in enumerate(images.classes):
             v = x[images.labels.cpu() == c][:per_class].flatten(1)
             if not len(v):
                 raise ValueError(f"no image of class {name!r}: a seed is drawn from the images of its class")
-            centred = v - v.mean(0)
-            covariance = centred.T @ centred / max(1, len(v) - 1) + RIDGE * torch.eye(v.shape[1], dtype=v.dtype)
             means.append(v.mean(0))
-            factors.append(torch.linalg.cholesky(covariance))
-        return Seeds(tuple(images.images.shape[1:]), torch.stack(means), torch.stack(factors))
+            deviations.append(v - v.mean(0))
+        return Seeds(tuple(images.images.shape[1:]), tuple(means), tuple(deviations))
 
     def draw(self, y: Tensor | Sequence[int], *, generator: torch.Generator) -> Tensor:
-        """Seeds (N, C, H, W) of classes y (N,), float64 in [0, 1], on the CPU."""
-        y = torch.as_tensor(y).cpu()
-        n = torch.randn(len(y), self.mean.shape[1], generator=generator, dtype=self.mean.dtype)
-        flat = self.mean[y] + torch.einsum("nij,nj->ni", self.factor[y], n)
+        """Seeds (N, C, H, W) of classes y (N,), float64 in [0, 1], on the CPU.
+
+        Deviations times n standard normal numbers, over sqrt(n - 1), have the covariance Sigma_c: no D x D matrix.
+        """
+        flat = torch.stack([self._draw(c, generator) for c in torch.as_tensor(y).tolist()])
         channels, height, width = self.shape
         grain = round((channels * height * width / flat.shape[1]) ** 0.5)
-        seeds = flat.view(len(y), channels, height // grain, width // grain)
+        seeds = flat.view(len(flat), channels, height // grain, width // grain)
         return torch.nn.functional.interpolate(seeds, size=(height, width), mode="nearest").clamp(0, 1)
+
+    def _draw(self, c: int, generator: torch.Generator) -> Tensor:
+        mean, v = self.means[c], self.deviations[c]
+        n, ridge = (torch.randn(k, generator=generator, dtype=v.dtype) for k in v.shape)
+        return mean + n @ v / max(1, len(v) - 1) ** 0.5 + RIDGE**0.5 * ridge
 
 
 def synthesize(
