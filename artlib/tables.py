@@ -185,6 +185,26 @@ def table(
     return pd.DataFrame(rows)
 
 
+def of_values(values: Mapping[str, Mapping[str, Sequence[float]]], *, dataset: str, seed: int = 0) -> "pd.DataFrame":
+    """`table` of what no measurement stored: values[training][metric] are per-image values in percent, (N,).
+
+    NaN is in no mean.
+    """
+    import pandas as pd
+
+    rows = []
+    for training, measures in values.items():
+        for metric, each in measures.items():
+            each = torch.as_tensor(each, dtype=torch.float64)
+            kept, noise = each[each.isfinite()], torch.Generator().manual_seed(seed)
+            row = {"dataset": dataset, "training": training, "title": title(training), "metric": metric}
+            if len(kept):
+                low, high = metrics.interval(kept, unit=100.0, generator=noise)
+                row |= {"mean": kept.mean().item(), "low": low, "high": high, "images": len(kept)}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def _failures(columns: list[dict], metric: str) -> dict[str, float]:
     found = {"unranked": sum(v is None for each in columns for v in each[metric])}
     if "status" not in columns[0]:

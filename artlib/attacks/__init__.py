@@ -14,7 +14,11 @@ from artlib.attacks.explanation import (
 )
 from artlib.attacks.objectives import OBJECTIVES, Objective, TopK
 from artlib.attacks.pgd import LOSSES, Attacked, pgd
+from artlib.attacks.spatial import Moved, moved, spatial
+from artlib.attacks.spsa import spsa, spsa_gradient
 from artlib.attacks.steppers import Adam, L2Step, Sign, Stepper
+from artlib.attacks.synthesis import Seeds, synthesize
+from artlib.attacks.targeted import growing, shuffled_targets, targeted
 
 __all__ = [
     "CRITERIA",
@@ -33,7 +37,9 @@ __all__ = [
     "L2Step",
     "Linf",
     "Manipulated",
+    "Moved",
     "Objective",
+    "Seeds",
     "Sign",
     "Stepper",
     "TopK",
@@ -41,6 +47,14 @@ __all__ = [
     "ascend",
     "check_attack",
     "gradient_of",
+    "growing",
     "ifia",
+    "moved",
     "pgd",
+    "shuffled_targets",
+    "spatial",
+    "spsa",
+    "spsa_gradient",
+    "synthesize",
+    "targeted",
 ]

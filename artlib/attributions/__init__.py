@@ -6,6 +6,7 @@ takes `points`, one that draws takes `noise` and says how it is drawn (`.noise`)
 
 from artlib.attributions.cam import cam, grad_cam, grad_cam_pp, positive, signed
 from artlib.attributions.gradient import TARGETS, gradient, input_gradient, input_x_gradient, score
+from artlib.attributions.gradshap import gradshap
 from artlib.attributions.heatmap import heatmap
 from artlib.attributions.integrated_gradients import RULES, integrate, integrated_gradients, quadrature
 from artlib.attributions.smoothgrad import smoothgrad
@@ -18,6 +19,7 @@ ATTRIBUTIONS = {
     "cam": cam,
     "grad_cam": grad_cam,
     "grad_cam_pp": grad_cam_pp,
+    "gradshap": gradshap,
 }
 
 from artlib.attributions.explainer import Explainer  # noqa: E402  it looks names up in the list
@@ -31,6 +33,7 @@ __all__ = [
     "grad_cam",
     "grad_cam_pp",
     "gradient",
+    "gradshap",
     "heatmap",
     "input_gradient",
     "input_x_gradient",

@@ -1,22 +1,43 @@
 """Measurements of a trained model, per image. A new one is a file and a line in `MEASUREMENTS`."""
 
 from artlib.measurements.accuracy import Accuracy
+from artlib.measurements.accuracy_curve import AccuracyCurve
 from artlib.measurements.alignment import Alignment
 from artlib.measurements.attribution_robustness import AttributionRobustness
+from artlib.measurements.corruptions import CorruptionAccuracy
 from artlib.measurements.localization import Localization
 from artlib.measurements.measurement import Measurement, Metric, first_correct, predictions
+from artlib.measurements.other_threats import OtherThreats
 from artlib.measurements.segmentation import Segmentation
+from artlib.measurements.transfer import transfer
 
-MEASUREMENTS = {kind.name: kind for kind in (AttributionRobustness, Accuracy, Alignment, Localization, Segmentation)}
+MEASUREMENTS = {
+    kind.name: kind
+    for kind in (
+        AttributionRobustness,
+        Accuracy,
+        Alignment,
+        CorruptionAccuracy,
+        AccuracyCurve,
+        OtherThreats,
+        Localization,
+        Segmentation,
+    )
+}
 
 __all__ = [
     "MEASUREMENTS",
     "Accuracy",
+    "AccuracyCurve",
+    "Alignment",
     "AttributionRobustness",
+    "CorruptionAccuracy",
     "Localization",
     "Measurement",
     "Metric",
+    "OtherThreats",
     "Segmentation",
     "first_correct",
     "predictions",
+    "transfer",
 ]

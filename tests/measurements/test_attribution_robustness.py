@@ -146,7 +146,7 @@ def test_any_attribution_can_be_measured():
         record = measure(network(), images, m)
         found = m.attack(network(), images.subset(record["index"]), progress=False)
         x, y = images.images[record["index"]].double() / 255, images.labels[record["index"]]
-        options = dict(steps=m.ig_steps) if name == "integrated_gradients" else {}
+        options = dict(steps=m.ig_steps) if name in ("integrated_gradients", "gradshap") else {}
         before = Explainer(name, options=options)(network(), x, y)
         torch.testing.assert_close(found.before, before)
         kept[name] = record["K"]

@@ -1,0 +1,135 @@
+"""Accuracy under corruptions, under growing balls, and under other threats, on networks whose answers are known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from known_models import Useless, half_bright, halves, network, pictures
+
+from artlib.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from artlib.measurements import Accuracy, AccuracyCurve, CorruptionAccuracy, OtherThreats, transfer
+from artlib.measurements.accuracy_curve import BALLS
+from artlib.paper import table
+
+
+def by_image(model, images, settings) -> dict[str, dict[int, float]]:
+    found = settings(model, images, progress=False)
+    index = found.pop("index").tolist()
+    return {name: dict(zip(index, column.tolist(), strict=True)) for name, column in found.items()}
+
+
+# ------------------------------------------------------------------ corruptions
+
+
+def test_the_columns_are_those_of_table_3_and_their_mean():
+    assert list(CorruptionAccuracy.metrics)[1:] == list(table("table3"))[3:]
+    found = CorruptionAccuracy()(network(), pictures(), progress=False)
+    mean = torch.stack([found[name] for name in CORRUPTIONS]).mean(0)
+    torch.testing.assert_close(found["mean_corruption"], mean)
+    assert 0 < mean.mean() < 1
+
+
+def test_a_column_is_the_share_of_severities():
+    images, model = pictures(), network()
+    found = CorruptionAccuracy(images=7, seed=3)(model, images, progress=False)
+    x, y = images.images[found["index"]].double() / 255, images.labels[found["index"]]
+    for name in ("shot_noise", "fog", "contrast"):
+        noise = torch.Generator().manual_seed(3)
+        right = [model(corrupt(x, name, severity=s, generator=noise)).argmax(1) == y for s in SEVERITIES]
+        assert torch.equal(found[name], torch.stack(right).double().mean(0))
+
+
+def test_a_network_that_no_corruption_fools():
+    """Contrast keeps which half is brighter; halves of one grey level are a tie, which is class 0."""
+    found = by_image(halves(), half_bright([100, 90], [0, 1]), CorruptionAccuracy())
+    assert set(found["contrast"].values()) == {1.0}
+
+
+# ------------------------------------------------------------------ growing balls
+
+
+def test_the_curve_is_the_proof_for_a_linear_network():
+    """l_inf: 2 eps < d, the difference of the halves; l2: it falls by eps |w_0 - w_1| / 8 = eps / 2."""
+    levels = [3, 10, 30, 50, 90, 150]
+    found = by_image(halves(), half_bright(levels, [0, 1, 1, 0, 0, 1]), AccuracyCurve())
+    for column, ball in BALLS.items():
+        falls = 2 * ball.eps if column.startswith("linf") else ball.eps / 2
+        expected = {i: float(level / 255 > falls) for i, level in enumerate(levels)}
+        assert found[column] == expected, column
+    assert set(found["clean"].values()) == {1.0}
+
+
+def test_the_curve_goes_down_and_agrees_with_accuracy():
+    found = by_image(network(), pictures(), AccuracyCurve(steps=40))
+    for norm in ("linf", "l2"):
+        columns = ["clean", *(c for c in BALLS if c.startswith(norm))]
+        for a, b in zip(columns, columns[1:], strict=False):
+            assert all(found[b][i] <= found[a][i] for i in range(20))
+    one = by_image(network(), pictures(), Accuracy())
+    assert found["clean"] == one["natural"]
+    assert all(found["linf_8"][i] <= one["adversarial"][i] for i in range(20))
+
+
+@pytest.mark.parametrize("settings", [AccuracyCurve(steps=3), OtherThreats(strong_steps=3, long_steps=3, spsa_steps=2)])
+def test_without_gradients_pgd_gives_no_number(settings):
+    found = by_image(Useless(network(), 0.0), pictures(), settings)
+    for column in ("linf_8", "l2_1", "pgd_100", "l2_pgd_40"):
+        values = found.get(column, {}).values()
+        assert all(v == 0 or v != v for v in values)
+
+
+# ------------------------------------------------------------------ other threats
+
+QUICK = OtherThreats(
+    strong_steps=10, long_steps=20, l2_steps=10, spsa_steps=30, spsa_samples=32, spatial_shifts=3, spatial_turns=5
+)
+
+
+def test_threats_on_a_linear_network():
+    levels = [4, 40, 12, 30]
+    found = by_image(halves(), half_bright(levels, [0, 1, 1, 0]), QUICK)
+    proof = {i: float(level > 16) for i, level in enumerate(levels)}  # 2 eps = 16 levels
+    assert found["pgd_100"] == found["pgd_500"] == found["spsa"] == proof
+    assert set(found["l2_pgd_40"].values()) == {0.0}  # eps 1 takes 127 levels
+    assert set(found) == set(OtherThreats.metrics)
+
+
+def test_what_tries_more_finds_no_less():
+    base = by_image(network(), pictures(), QUICK)
+    more = by_image(network(), pictures(), replace(QUICK, spatial_shifts=5, spatial_turns=9, restarts=3))
+    for column in ("spatial", "pgd_500"):  # the finer grid holds the coarser
+        assert all(more[column][i] <= base[column][i] for i in range(20))
+    still = replace(QUICK, pixels=0.0, degrees=0.0, eps=0.0, l2_eps=0.0)
+    truth = (network()(pictures().images.double() / 255).argmax(1) == pictures().labels).double().tolist()
+    for values in by_image(network(), pictures(), still).values():
+        assert [values[i] for i in range(20)] == truth
+
+
+# ------------------------------------------------------------------ transfer
+
+
+def other() -> torch.nn.Module:
+    model = network()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(5), dtype=p.dtype))
+    return model
+
+
+def test_transfer_has_accuracy_on_its_diagonal():
+    attack, models = Accuracy(eps=0.06, steps=5, images=15), {"a": network(), "b": other()}
+    found = transfer(models, pictures(), attack=attack, progress=False)
+    for name, model in models.items():
+        alone = attack(model, pictures(), progress=False)
+        torch.testing.assert_close(found[name][f"from_{name}"], 100 * alone["adversarial"])
+        torch.testing.assert_close(found[name]["natural"], 100 * alone["natural"].double())
+        assert set(found[name]) == {"from_a", "from_b", "natural"}
+
+
+def test_what_comes_from_itself_comes_from_its_twin():
+    attack = Accuracy(eps=0.06, steps=5)
+    found = transfer({"a": network(), "twin": network(), "b": other()}, pictures(), attack=attack, progress=False)
+    assert torch.equal(found["twin"]["from_a"], found["a"]["from_a"])
+    assert torch.equal(found["b"]["from_a"], found["b"]["from_twin"])
+    blind = transfer({"a": Useless(network(), 0.0), "b": network()}, pictures(), attack=attack, progress=False)
+    assert blind["a"]["from_a"].isnan().any() and not blind["b"]["from_a"].isnan().any()

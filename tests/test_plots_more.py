@@ -1,0 +1,60 @@
+"""Box plots and matrices hold the numbers they were given; tables of values agree with NumPy."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from artlib import plots, tables
+
+
+def test_boxes_have_quartiles_means_points_and_colours():
+    values = {"IN": {"natural": [0.0, 10, 20, 30, math.nan], "art": [90.0, 95, 100]}, "K": {"art": [1.0, 2]}}
+    fig = plots.boxes(values, title="both")
+    assert [ax.get_title() for ax in fig.axes] == ["IN", "K"] and fig.axes[0].get_ylabel() == "percent"
+    assert [t.get_text() for t in fig.axes[0].get_xticklabels()] == [plots.label("natural"), plots.label("art")]
+    lines = fig.axes[0].get_lines()
+    dots = {to_hex(line.get_color()): line.get_ydata() for line in lines if line.get_marker() == "."}
+    assert {c: list(v) for c, v in dots.items()} == {
+        plots.color("natural").lower(): [0, 10, 20, 30],
+        plots.color("art").lower(): [90, 95, 100],
+    }
+    means = [line.get_ydata()[0] for line in lines if line.get_marker() == "D"]
+    assert means == [15, 95]
+    low, high = (np.percentile([0, 10, 20, 30], q) for q in (25, 75))
+    assert any({low, high} == set(line.get_ydata()) for line in lines if line.get_marker() not in (".", "D"))
+    with pytest.raises(ValueError, match="at least one metric with one training"):
+        plots.boxes({"IN": {}})
+
+
+def test_a_matrix_shows_its_numbers():
+    table = pd.DataFrame([[0.0, 80.35], [math.nan, 44.07]], index=["a", "b"], columns=["x", "y"])
+    fig = plots.matrix(table, xlabel="made on", ylabel="judged by", title="t")
+    ax = fig.axes[0]
+    assert [t.get_text() for t in ax.texts] == ["0.0", "80.3", "44.1"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["x", "y"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
+    np.testing.assert_array_equal(ax.images[0].get_array().filled(np.nan), table.to_numpy())
+    assert ax.images[0].get_clim() == (0, 100)
+
+
+def test_tables_of_values():
+    values = {"natural": {"from_art": [100.0, 0, 0, math.nan], "x": [math.nan]}, "art": {"from_art": [1.0, 2, 6]}}
+    found = tables.of_values(values, dataset="toy").set_index(["training", "metric"])
+    assert found.loc[("natural", "from_art"), ["mean", "images"]].tolist() == [pytest.approx(100 / 3), 3]
+    assert found.loc[("art", "from_art"), "mean"] == 3 and math.isnan(found.loc[("natural", "x"), "mean"])
+    assert (found["low"] <= found["mean"]).iloc[[0, 2]].all() and (found["mean"] <= found["high"]).iloc[[0, 2]].all()
+    assert set(found["dataset"]) == {"toy"} and found.loc[("art", "from_art"), "title"] == "ART"
+
+
+def test_a_diagram_has_its_boxes_texts_and_arrows():
+    boxes = {"a": plots.Box(0, 0, "first"), "b": plots.Box(1, 0, "second", "#56B4E9"), "c": plots.Box(1, 1, "third")}
+    arrows = [("a", "b", "-", "there"), ("b", "a", "--", ""), ("b", "c", "-", "")]
+    ax = plots.diagram(boxes, arrows, title="t").axes[0]
+    assert {t.get_text() for t in ax.texts} == {"first", "second", "third", "there"} and ax.get_title() == "t"
+    assert [p.get_linestyle() for p in ax.patches[3:]] == ["-", "--", "-"]
+    assert to_hex(ax.patches[1].get_facecolor()) == "#56b4e9"
+    with pytest.raises(KeyError):
+        plots.diagram(boxes, [("a", "d", "-", "")])
