@@ -94,6 +94,27 @@ def histories(recipes: Mapping[str, Recipe], train: ImageSet) -> "pd.DataFrame":
     return pd.DataFrame.from_dict(last, orient="index").drop(columns=["guard"], errors="ignore")
 
 
+def guarded(histories: Mapping[str, Sequence[Mapping]]) -> "pd.DataFrame":
+    """What the guard of each training saw, one row an epoch, statistics and point: what the attack raises, accuracy.
+
+    histories: by row, a training record's history. The points are those of `guard.look`: "start", "x~" (the end of the
+    training's own attack), "x~ by running statistics" and "x~ of a longer attack". Epochs count from 1; those at which
+    it did not look have no row. accuracy in percent.
+    """
+    import pandas as pd
+
+    points = ("start", "x~", "x~ by running statistics", "x~ of a longer attack")
+    rows = [
+        {"training": name, "epoch": i + 1, "statistics": statistics, "point": point, "raised": raised}
+        | {"accuracy": 100 * accuracy}
+        for name, history in histories.items()
+        for i, entry in enumerate(history)
+        for statistics, seen in entry.get("guard", {}).items()
+        for point, raised, accuracy in zip(points, seen["raised"], seen["accuracy"], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["training", "epoch", "statistics", "point", "raised", "accuracy"])
+
+
 def means(record: Mapping[str, dict]) -> dict[str, float]:
     """The mean of every metric of one model's measurements, in the unit of the metric; NaN without a value."""
     found = {}

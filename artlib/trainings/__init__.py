@@ -1,6 +1,7 @@
 """Trainings, a `Recipe` that says everything about one, and `fit`. A new one is a file and a line in `TRAININGS`."""
 
 from artlib.trainings.art import Art, art_loss, cosine_distance, runner_up
+from artlib.trainings.art_variants import ArtVariant
 from artlib.trainings.fit import arithmetic, build_model, fit, learning_rate, pick_device
 from artlib.trainings.natural import Natural
 from artlib.trainings.pgd import Pgd
@@ -8,7 +9,7 @@ from artlib.trainings.recipe import PRECISIONS, Recipe, paper_recipe
 from artlib.trainings.trades import Trades
 from artlib.trainings.training import PROTOCOLS, Batch, InnerAttack, Losses, Training
 
-TRAININGS = {training.name: training for training in (Natural, Pgd, Trades, Art)}
+TRAININGS = {training.name: training for training in (Natural, Pgd, Trades, Art, ArtVariant)}
 
 
 def title(training: str) -> str:
@@ -21,6 +22,7 @@ __all__ = [
     "PROTOCOLS",
     "TRAININGS",
     "Art",
+    "ArtVariant",
     "Batch",
     "InnerAttack",
     "Losses",
