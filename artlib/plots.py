@@ -180,17 +180,98 @@ def lines_with_bands(
     with plt.rc_context(style()):
         fig, ax = plt.subplots(figsize=(4.6, 2.8))
         plt.close(fig)
-        for training, rows in table.groupby("training", sort=False):
-            rows, look = rows.sort_values(x), dict(color=color(training))
-            ax.fill_between(rows[x], rows["low"], rows["high"], alpha=0.2, lw=0, **look)
-            ax.plot(rows[x], rows["mean"], "o-", ms=3, lw=1.2, label=label(training), **look)
-            if "paper" in rows and rows["paper"].notna().any():
-                ax.plot(rows[x], rows["paper"], "D", ms=4.5, mfc="white", mec=color(training))
+        _lines(ax, table, x, "training", {t: color(t) for t in table["training"].unique()})
         if "paper" in table and table["paper"].notna().any():
             ax.plot([], [], "D", ms=4.5, mfc="white", mec="black", label="paper")
-        ax.spines[["top", "right"]].set_visible(False)
         ax.set(xlabel=xlabel or x, ylabel=ylabel, title=title)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig
+
+
+def _lines(ax, table: "pd.DataFrame", x: str, line: str, colors: Mapping[str, str]) -> None:
+    for name, rows in table.groupby(line, sort=False):
+        rows, look = rows.sort_values(x), dict(color=colors[name])
+        ax.fill_between(rows[x], rows["low"], rows["high"], alpha=0.2, lw=0, **look)
+        ax.plot(rows[x], rows["mean"], "o-", ms=3, lw=1.2, label=label(name), **look)
+        if "paper" in rows and rows["paper"].notna().any():
+            ax.plot(rows[x], rows["paper"], "D", ms=4.5, mfc="white", mec=colors[name])
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def panels_with_bands(
+    table: "pd.DataFrame",
+    *,
+    x: str,
+    panel: str,
+    line: str = "training",
+    log: bool = False,
+    xlabel: str = "",
+    ylabel: str = "percent",
+    title: str = "",
+) -> "Figure":
+    """`lines_with_bands` in several panels, one for each value of the column `panel`, one line for each of `line`.
+
+    Lines that are no trainings get the palette's colours in the order of the table. log: of the axis of x. xlabel:
+    under each panel, the panel's own name unless told, which is else its title.
+    Raises ValueError for missing columns and for two rows with the same panel, line and x.
+    """
+    import matplotlib.pyplot as plt
+
+    _needs(table, "panels_with_bands", panel, line, x)
+    names, lines = list(table[panel].unique()), list(table[line].unique())
+    chosen = [color(n) if line == "training" else PALETTE[i % len(PALETTE)] for i, n in enumerate(lines)]
+    with plt.rc_context(style()):
+        fig, axes = plt.subplots(1, len(names), figsize=(0.9 + 2.1 * len(names), 2.5), squeeze=False)
+        plt.close(fig)
+        for ax, name in zip(axes[0], names, strict=True):
+            _lines(ax, table[table[panel] == name], x, line, dict(zip(lines, chosen, strict=True)))
+            ax.set(xlabel=xlabel or name, title=name if xlabel else "", xscale="log" if log else "linear")
+        axes[0, 0].set_ylabel(ylabel)
+        handles = dict(reversed(pair) for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+        if "paper" in table and table["paper"].notna().any():
+            handles |= {"paper": axes[0, 0].plot([], [], "D", ms=4.5, mfc="white", mec="black")[0]}
+        fig.legend(handles.values(), handles.keys(), loc="outside center right")
+        fig.suptitle(title, fontsize=10)
+    return fig
+
+
+def guard_lines(table: "pd.DataFrame", *, raised: str = "L_attr", title: str = "") -> "Figure":
+    """What the guard of ART saw over a training: a column a training, `raised` above, accuracy below, by epoch.
+
+    One line for each statistics that the network was looked at with: solid at the end of the training's own attack,
+    dotted at its start. table: as `tables.guarded` makes it. Raises ValueError for an empty one.
+    """
+    import matplotlib.pyplot as plt
+
+    if table.empty:
+        raise ValueError("the guard has seen nothing: it looks after the first 50 updates, at the end of an epoch")
+    names = list(table["training"].unique())
+    looks = dict(
+        zip(("held", "running", "batch"), zip(("#009E73", "#0072B2", "#D55E00"), "o^s", strict=True), strict=True)
+    )
+    with plt.rc_context(style()):
+        size = dict(figsize=(1.4 + 2.3 * len(names), 3.8), squeeze=False, sharex="col", sharey="row")
+        fig, axes = plt.subplots(2, len(names), **size)
+        plt.close(fig)
+        for (name, statistics, point), rows in table.groupby(["training", "statistics", "point"], sort=False):
+            if point not in ("start", "x~"):
+                continue
+            shade, marker = looks[statistics]
+            dash = dict(ls="-" if point == "x~" else ":", lw=1.2, marker=marker, ms=3.5, color=shade)
+            where = {"x~": r"$\tilde{x}$", "start": "the start"}[point]
+            for ax, column in zip(axes[:, names.index(name)], ("raised", "accuracy"), strict=True):
+                ax.plot(rows["epoch"], rows[column], label=f"{statistics}, at {where}", **dash)
+        for ax, name in zip(axes[0], names, strict=True):
+            ax.set_title(name)
+        for ax in axes[1]:
+            ax.set(xlabel="epoch")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        axes[0, 0].set_ylabel(raised)
+        axes[1, 0].set_ylabel("accuracy, percent")
+        handles = dict(reversed(pair) for pair in zip(*axes[0, 0].get_legend_handles_labels(), strict=True))
+        legend = fig.legend(handles.values(), handles.keys(), loc="outside center right", title="normalised by")
+        legend.get_title().set_fontsize(8)
+        fig.suptitle(title, fontsize=10)
     return fig
 
 

@@ -67,6 +67,20 @@ def board(table: "pd.DataFrame", verdicts: "pd.DataFrame", *, printed: str = "ta
     return pd.DataFrame({tables.heading(m): cells[m] for m in metrics}, index=index)
 
 
+def measured(table: "pd.DataFrame", titles: Mapping[str, str] | None = None) -> "pd.DataFrame":
+    """One row a training, one column a metric, cells "61.1 (59.3–62.9)": what no paper prints.
+
+    table: as `tables.table` makes it; titles: of rows, in the place of their names.
+    """
+    import pandas as pd
+
+    nothing, found = pd.DataFrame(), table.set_index(["training", "metric"])
+    rows = list(dict.fromkeys(table["training"]))
+    cells = {m: [_cell(nothing, found, t, m) for t in rows] for m in dict.fromkeys(table["metric"])}
+    index = [(titles or {}).get(t, t) for t in rows]
+    return pd.DataFrame({tables.heading(m): each for m, each in cells.items()}, index=index)
+
+
 def _cell(known: "pd.DataFrame", measured: "pd.DataFrame", training: str, metric: str) -> str:
     told = f"{known.loc[training, metric]:.2f}" if training in known.index and metric in known else ""
     if (training, metric) not in measured.index:

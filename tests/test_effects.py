@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from artlib import effects, tables
+from artlib import tables
 
 CELLS = {f"{a}{b}": dict(first=a, second=b) for a, b in itertools.product(("low", "middle", "high"), ("off", "on"))}
 
@@ -30,7 +30,7 @@ def records(shift, images=60, seeds=1, base=None) -> dict:
 
 
 def found(rec, **options) -> pd.DataFrame:
-    return effects.main_effects(rec, CELLS, columns=["natural"], **options).set_index(["factor", "to"])
+    return tables.main_effects(rec, CELLS, columns=["natural"], **options).set_index(["factor", "to"])
 
 
 def additive(first, second):
@@ -59,7 +59,7 @@ def test_the_interval_is_that_of_a_paired_difference():
     """Two cells: the bootstrap of the per-image differences, by numpy with other draws."""
     cells, a, b = {"x": dict(f="0"), "y": dict(f="1")}, noise(80, 1), noise(80, 2)
     rec = {"x": {0: record(dict(enumerate(a)))}, "y": {0: record(dict(enumerate(a + 0.3 * b)))}}
-    row = effects.main_effects(rec, cells, columns=["natural"], samples=4000).iloc[0]
+    row = tables.main_effects(rec, cells, columns=["natural"], samples=4000).iloc[0]
     draws = np.random.default_rng(3).integers(80, size=(4000, 80))
     low, high = np.quantile(100 * (0.3 * b)[draws].mean(1), [0.025, 0.975])
     assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.15)
@@ -98,23 +98,23 @@ def test_effects_of_means_are_those_of_the_images():
     rec = records(additive)
     table = tables.table(rec | {"other": rec["lowon"]}, dataset="toy", columns=["natural"])
     columns = ["metric", "factor", "from", "to", "effect"]
-    of_images = effects.main_effects(rec, CELLS, columns=["natural"])
-    pd.testing.assert_frame_equal(effects.of_means(table, CELLS)[columns], of_images[columns])
+    of_images = tables.main_effects(rec, CELLS, columns=["natural"])
+    pd.testing.assert_frame_equal(tables.main_effects_of_means(table, CELLS)[columns], of_images[columns])
 
 
 def test_what_cannot_be_averaged_is_refused():
     rec = records(additive)
     with pytest.raises(ValueError, match=r"5 cells are no full factorial of first \(3\), second \(2\)"):
-        effects.main_effects(rec, {k: v for k, v in CELLS.items() if k != "lowon"})
+        tables.main_effects(rec, {k: v for k, v in CELLS.items() if k != "lowon"})
     with pytest.raises(ValueError, match="no records of lowon: every cell"):
-        effects.main_effects({k: v for k, v in rec.items() if k != "lowon"}, CELLS)
+        tables.main_effects({k: v for k, v in rec.items() if k != "lowon"}, CELLS)
     rec["lowon"] = {0: record({0: None})}
     with pytest.raises(ValueError, match="no image has a natural in lowon"):
-        effects.main_effects(rec, CELLS, columns=["natural"])
+        tables.main_effects(rec, CELLS, columns=["natural"])
 
 
 def test_all_metrics_of_the_records_unless_told():
     rec = records(additive)
     for seeds in rec.values():
         seeds[0]["accuracy"]["values"]["adversarial"] = seeds[0]["accuracy"]["values"]["natural"]
-    assert list(effects.main_effects(rec, CELLS)["metric"].unique()) == ["natural", "adversarial"]
+    assert list(tables.main_effects(rec, CELLS)["metric"].unique()) == ["natural", "adversarial"]

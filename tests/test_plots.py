@@ -298,3 +298,57 @@ def test_names_cannot_leave_the_folder(tmp_path, monkeypatch, name):
     with pytest.raises(ValueError, match="plain file name"):
         plots.save_figure(plots.heatmap_grid({"": [torch.zeros(3, 3)]}), name, preset="smoke", notebook="n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_panels_hold_their_own_rows_and_share_a_legend():
+    rows = [
+        dict(parameter=p, metric=m, value=v, mean=10 * v, low=9 * v, high=11 * v, paper=math.nan)
+        for p, values in (("beta", (1.0, 2.0)), ("steps", (3.0, 5.0, 7.0)))
+        for m in ("IN", "K")
+        for v in values
+    ]
+    fig = plots.panels_with_bands(pd.DataFrame(rows), x="value", panel="parameter", line="metric")
+    first, second = fig.axes
+    assert [ax.get_xlabel() for ax in fig.axes] == ["beta", "steps"] and first.get_ylabel() == "percent"
+    assert [line.get_xdata().tolist() for line in second.lines] == [[3, 5, 7]] * 2
+    assert first.lines[0].get_ydata().tolist() == [10, 20]
+    assert [line.get_color() for line in first.lines] == list(plots.PALETTE[:2])
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["IN", "K"]
+    with pytest.raises(ValueError, match="lacks the columns panel"):
+        plots.panels_with_bands(pd.DataFrame(rows), x="value", panel="panel", line="metric")
+
+
+def test_panels_of_trainings_have_their_colours_and_the_papers_point():
+    table = pd.DataFrame(
+        [dict(metric=m, training=t, F=1e3, mean=5.0, low=4.0, high=6.0) for m in ("IN", "K") for t in ("pgd", "art")]
+    )
+    printed = pd.DataFrame([dict(metric="IN", training="art", F=1e6, mean=math.nan, paper=92.9)])
+    fig = plots.panels_with_bands(pd.concat([table, printed]), x="F", panel="metric", log=True, xlabel="passes")
+    assert all(ax.get_xscale() == "log" and ax.get_xlabel() == "passes" for ax in fig.axes)
+    assert [ax.get_title() for ax in fig.axes] == ["IN", "K"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["PGD", "ART", "paper"]
+    (diamond,) = [line for line in fig.axes[0].lines if line.get_marker() == "D" and len(line.get_xdata())]
+    assert dict(zip(diamond.get_xdata(), diamond.get_ydata(), strict=True))[1e6] == 92.9
+    assert fig.axes[1].lines[1].get_color() == plots.color("art")
+
+
+def test_guard_lines_show_start_and_end_by_statistics():
+    points = ("start", "x~", "x~ by running statistics", "x~ of a longer attack")
+    table = pd.DataFrame(
+        [
+            dict(training=t, epoch=e, statistics=s, point=p, raised=e + 0.1 * i, accuracy=90.0 - e)
+            for t in ("art held", "art batch")
+            for e in (2, 3)
+            for s in ("running", "batch", "held")
+            for i, p in enumerate(points)
+        ]
+    )
+    fig = plots.guard_lines(table)
+    top, bottom = fig.axes[0], fig.axes[2]
+    assert [ax.get_title() for ax in fig.axes[:2]] == ["art held", "art batch"]
+    assert len(top.lines) == len(bottom.lines) == 6
+    assert [line.get_ydata().tolist() for line in top.lines[:2]] == [[2, 3], [2.1, 3.1]]
+    assert bottom.lines[0].get_ydata().tolist() == [88, 87] and bottom.get_xlabel() == "epoch"
+    assert len({line.get_color() for line in top.lines}) == 3 == len({line.get_marker() for line in top.lines})
+    with pytest.raises(ValueError, match="the guard has seen nothing"):
+        plots.guard_lines(table.iloc[:0])
