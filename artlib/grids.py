@@ -1,6 +1,6 @@
 """Grids of trainings that notebooks read: each a dictionary of recipes, made of a preset's by a few changes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,30 @@ def lengths(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     middle, paper = epochs[len(epochs) // 2], Art.of(dataset)
     rows |= {f"art {middle} lambda {w:g}": (replace(paper, weight=w), middle) for w in WEIGHTS}
     return {name: presets.recipe(preset, t, **at, epochs=n) for name, (t, n) in rows.items()}
+
+
+def by_length(
+    table: "pd.DataFrame", recipes: Mapping[str, Recipe], histories: Mapping[str, Sequence[Mapping]], *, images: int
+) -> "pd.DataFrame":
+    """A table of `lengths` with the training's name in the place of the row's, and columns epochs and F.
+
+    F: forward passes of single images that the training took, about. A larger lambda is another training. histories: by
+    row, of its training record; the last epoch's L_attr, as the loss saw it, becomes a metric.
+    """
+    import pandas as pd
+
+    rows = [
+        {"training": n, "metric": "L_attr", "mean": h[-1]["L_attr"]} for n, h in histories.items() if "L_attr" in h[-1]
+    ]
+    parts = pd.DataFrame(rows, columns=["training", "metric", "mean"]).assign(
+        low=lambda t: t["mean"], high=lambda t: t["mean"]
+    )
+    found = pd.concat([table[["training", "metric", "mean", "low", "high"]], parts], ignore_index=True)
+    own = found["training"].map(recipes)
+    found["epochs"] = own.map(lambda r: r.epochs)
+    found["F"] = own.map(lambda r: images * r.epochs * r.training.passes)
+    found["training"] = found["training"].str.replace(r" \d+(?= |$)", "", n=1, regex=True)
+    return found
 
 
 def sweeps(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-# Okabe & Ito's palette, told apart under every common colour blindness; black is for text.
+# Okabe & Ito's palette, told apart under every common colour blindness; black is for text. Then darker ones of Tol's.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
+PALETTE += ("#882255", "#332288", "#999933", "#661100", "#44AA99", "#AA4499", "#DDCC77")
 OUTLINE = "#00FFFF"  # in neither blossoms nor the colours of heat maps
 _WHISKER = {"lw": 1, "capsize": 2}
 
@@ -219,13 +220,15 @@ def panels_with_bands(
 
     _needs(table, "panels_with_bands", panel, line, x)
     names, lines = list(table[panel].unique()), list(table[line].unique())
-    chosen = [color(n) if line == "training" else PALETTE[i % len(PALETTE)] for i, n in enumerate(lines)]
+    free = [c for c in PALETTE if c not in {color(n) for n in lines if n in TRAININGS}]
+    chosen = [color(n) if n in TRAININGS else free[i % len(free)] for i, n in enumerate(lines)]
     with plt.rc_context(style()):
         fig, axes = plt.subplots(1, len(names), figsize=(0.9 + 2.1 * len(names), 2.5), squeeze=False)
         plt.close(fig)
         for ax, name in zip(axes[0], names, strict=True):
             _lines(ax, table[table[panel] == name], x, line, dict(zip(lines, chosen, strict=True)))
             ax.set(xlabel=xlabel or name, title=name if xlabel else "", xscale="log" if log else "linear")
+            ax.xaxis.set_minor_formatter(plt.NullFormatter())
         axes[0, 0].set_ylabel(ylabel)
         handles = dict(reversed(pair) for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
         if "paper" in table and table["paper"].notna().any():
@@ -258,14 +261,15 @@ def guard_lines(table: "pd.DataFrame", *, raised: str = "L_attr", title: str = "
                 continue
             shade, marker = looks[statistics]
             dash = dict(ls="-" if point == "x~" else ":", lw=1.2, marker=marker, ms=3.5, color=shade)
+            dash |= {} if point == "x~" else dict(mfc="white")
             where = {"x~": r"$\tilde{x}$", "start": "the start"}[point]
             for ax, column in zip(axes[:, names.index(name)], ("raised", "accuracy"), strict=True):
                 ax.plot(rows["epoch"], rows[column], label=f"{statistics}, at {where}", **dash)
         for ax, name in zip(axes[0], names, strict=True):
             ax.set_title(name)
         for ax in axes[1]:
-            ax.set(xlabel="epoch")
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.set(xlabel="epoch", ylim=(-4, 104))
+            ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True, min_n_ticks=1))
         axes[0, 0].set_ylabel(raised)
         axes[1, 0].set_ylabel("accuracy, percent")
         handles = dict(reversed(pair) for pair in zip(*axes[0, 0].get_legend_handles_labels(), strict=True))

@@ -153,3 +153,16 @@ def test_objectives_are_the_rows_of_table_5_and_of_the_text():
     assert approach["art_eq2"] == "Equation 2" and words["art_eq2"] == "ART, Eq. 2"
     assert "l2" in approach["art_l2"] and words["art_l2"] == "ART, Eq. 4, l2"
     assert "argmin" in approach["art_least_likely"] and "least likely" in words["art_least_likely"]
+
+
+def test_a_table_of_lengths_has_costs_and_the_last_l_attr():
+    rows = grids.lengths("cpu", dataset="cifar10")
+    names = ["natural 2", "art 2", "art 16", "art 4 lambda 2"]
+    table = pd.DataFrame({"training": names, "metric": "IN", "mean": 5.0, "low": 4.0, "high": 6.0, "images": 7})
+    histories = {n: [{"loss": 1.0, "L_attr": 0.9}, {"loss": 1.0, "L_attr": 0.7}] for n in names[1:]}
+    found = grids.by_length(table, rows, histories | {"natural 2": [{"loss": 1.0}]}, images=100)
+    assert found["training"].tolist()[:4] == ["natural", "art", "art", "art lambda 2"]
+    assert found["epochs"].tolist()[:4] == [2, 2, 16, 4]
+    assert found["F"].tolist()[:3] == [100 * 2 * 3, 100 * 2 * 30, 100 * 16 * 30]
+    attr = found[found["metric"] == "L_attr"]
+    assert len(attr) == 3 and (attr[["mean", "low", "high"]] == 0.7).all(axis=None)

@@ -92,7 +92,7 @@ def test_looking_changes_nothing(name, protocol):
 
 def objective(name: str, net: nn.Module, x, y, z):
     """What each attack raises, from its paper: cross-entropy, the divergence of the clean prediction, Eq. 5 of ART."""
-    if name == "pgd":
+    if name in ("pgd", "igr"):
         return F.cross_entropy(net(z), y)
     if name == "trades":
         p, q = net(x).log_softmax(1), net(z).log_softmax(1)
@@ -104,6 +104,8 @@ def objective(name: str, net: nn.Module, x, y, z):
         logits = net(z)
         both = [torch.autograd.grad(logits[rows, c].sum(), z, create_graph=True)[0].flatten(1) for c in (y, other)]
     near, far = (1 - F.cosine_similarity(g, z.flatten(1)) for g in both)
+    if name == "art-variant":  # Eq. 4 with the cosine
+        return near.mean()
     return (1 + (near - far).exp()).log().mean()
 
 
