@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from artlib import presets
 from artlib.data import ImageSet
 from artlib.measurements import Measurement
-from artlib.trainings import Art, ArtVariant, Pgd, Recipe, Training
+from artlib.trainings import Art, ArtVariant, Igr, Pgd, Recipe, Training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,7 @@ SMALLER: dict[str, dict[str, dict[str, Any]]] = {
     "lengths": {"smoke": _TINY, "quick": dict(limit=256, batch_size=16), "cpu": dict(limit=5_000, batch_size=64)},
     "sweeps": {"smoke": _TINY, "quick": _QUICK, "cpu": dict(limit=5_000, epochs=4, batch_size=64)},
     "objectives": {"smoke": _TINY, "quick": _QUICK, "cpu": dict(limit=5_000, epochs=4, batch_size=64)},
+    "others": {"smoke": _TINY, "quick": _QUICK, "cpu": dict(limit=5_000, epochs=4, batch_size=64)},
 }
 _FEW = {"attribution_robustness": dict(images=100), "accuracy": dict(images=500)}
 MEASURED: dict[str, dict[str, dict[str, Any]]] = {  # images by measurement, at `cpu`
@@ -53,6 +54,7 @@ MEASURED: dict[str, dict[str, dict[str, Any]]] = {  # images by measurement, at 
     "lengths": _FEW,
     "sweeps": _FEW,
     "objectives": _FEW,
+    "others": _FEW,
 }
 FEWER = {  # of every grid, by preset
     "smoke": {"attribution_robustness": dict(images=2, steps=1), "accuracy": dict(images=20)},
@@ -65,6 +67,7 @@ LIVE = {  # the rows that a notebook trains itself, where not all
     "lengths": {"quick": ("natural 1", "natural 2", "pgd 1", "pgd 2", "art 1", "art 2")},
     "sweeps": {"quick": ("art", "beta 10", "beta 200", "lambda 0", "lambda 1", "steps 1")},
     "objectives": {"quick": ("art_l2", "art_cosine", "art_least_likely", "art")},
+    "others": {"quick": ("natural", "pgd", "trades", "cure", "jarn", "igr", "art", "art_combined")},
 }
 
 
@@ -171,3 +174,15 @@ def objectives(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]
     at = dict(dataset=dataset, seed=seed, **SMALLER["objectives"].get(preset, {}))
     rows: dict[str, Training] = {n: ArtVariant.of(dataset, objective=o) for n, o in OBJECTIVES.items()}
     return {name: presets.recipe(preset, t, **at) for name, t in (rows | {"art": Art.of(dataset)}).items()}
+
+
+def others(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
+    """Trainings that ART's appendix C compares with, and newer ones, beside those of Table 1.
+
+    IGR on PGD and on TRADES; `art_combined` as in `objectives`, of which it and `art` are rows.
+    """
+    at = dict(dataset=dataset, seed=seed, **SMALLER["others"].get(preset, {}))
+    rows: dict[str, str | Training] = {t: t for t in ("natural", "pgd", "trades", "cure", "jarn", "igr")}
+    rows |= {"igr_trades": Igr.of(dataset, on="trades"), "art": "art"}
+    rows |= {"art_combined": ArtVariant.of(dataset, objective="combined")}
+    return {name: presets.recipe(preset, t, **at) for name, t in rows.items()}

@@ -7,7 +7,7 @@ import pytest
 from toys import fitting
 
 from artlib import grids, paper, presets
-from artlib.trainings import Art, ArtVariant, Natural, Recipe
+from artlib.trainings import TRAININGS, Art, ArtVariant, Natural, Recipe
 
 GRIDS = {name: getattr(grids, name) for name in grids.SMALLER}
 PRESETS = ("smoke", "quick", "cpu", "gpu", "paper")
@@ -166,3 +166,15 @@ def test_a_table_of_lengths_has_costs_and_the_last_l_attr():
     assert found["F"].tolist()[:3] == [100 * 2 * 3, 100 * 2 * 30, 100 * 16 * 30]
     attr = found[found["metric"] == "L_attr"]
     assert len(attr) == 3 and (attr[["mean", "low", "high"]] == 0.7).all(axis=None)
+
+
+def test_others_share_their_rows_with_the_objectives():
+    rows, objectives = (make("cpu", dataset="cifar10") for make in (grids.others, grids.objectives))
+    assert rows["art"] == objectives["art"] and rows["art_combined"] == objectives["art_combined"]
+    assert {n for n in rows if n in TRAININGS} >= {"natural", "pgd", "art", "trades", "cure", "jarn", "igr"}
+    for name, recipe in rows.items():
+        assert replace(recipe, training=Natural()) == rows["natural"]
+        assert recipe.training.name == {"igr_trades": "igr", "art_combined": "art-variant"}.get(name, name)
+    assert rows["igr_trades"].training == replace(rows["igr"].training, on="trades")
+    text = paper.table("text").query("setting in ['pgd_20', 'combined']")
+    assert set(text["training"]) - {"pgd"} <= set(rows)
