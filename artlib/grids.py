@@ -1,27 +1,73 @@
 """Grids of trainings that notebooks read: each a dictionary of recipes, made of a preset's by a few changes."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from artlib import presets
 from artlib.data import ImageSet
 from artlib.measurements import Measurement
-from artlib.trainings import Art, Pgd, Recipe, Training
+from artlib.trainings import Art, ArtVariant, Igr, Pgd, Recipe, Training
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STATISTICS = ("held", "running", "batch")
 ANCHORS = ("pixels", "normalized")
 STEPS = (1.5, 5.0)  # of ART's inner attack, in 255ths: the text's and the released code's (C-1)
-LENGTHS = {"smoke": (1, 2), "cpu": (1, 2, 4, 8, 16)}  # epochs, by preset
-WEIGHTS = (2.0, 8.0)  # lambda of Eq. 6, beside the paper's 0.5
-
-# What a recorded run takes instead of the preset's, so that so many trainings take hours and not days.
-SMALLER: dict[str, dict[str, dict[str, Any]]] = {
-    "factorial": {"cpu": dict(limit=10_000, epochs=6, batch_size=64)},
-    "lengths": {"cpu": dict(limit=5_000, batch_size=64)},
+CELLS = {  # of the factorial: where ART's rows stand
+    f"art {statistics} {anchor} {step:g}": dict(statistics=statistics, anchor=anchor, step=f"{step:g}/255")
+    for step in STEPS
+    for anchor in ANCHORS
+    for statistics in STATISTICS
 }
+LENGTHS = {"smoke": (1, 2), "quick": (1, 2), "cpu": (1, 2, 4, 8, 16)}  # epochs, by preset
+WEIGHTS = (2.0, 8.0)  # lambda of Eq. 6, beside the paper's 0.5
+# Around the paper's 50, 0.5 and 3 (section 5); the text names none of the values that Figures 8 and 9 sweep.
+SWEPT = {"beta": (10.0, 25.0, 100.0, 200.0), "lambda": (0.0, 0.25, 0.75, 1.0), "steps": (1, 2, 5, 7)}
+FIELDS = {"beta": "beta", "lambda": "weight", "steps": "steps"}  # of `Art`, by what Figures 8 and 9 call them
+OBJECTIVES = {  # of Table 5, and the text's L_attr + L_ce, by their names in `paper`
+    "art_eq2": "change",
+    "art_l2": "l2",
+    "art_cosine": "cosine",
+    "art_least_likely": "least-likely",
+    "art_combined": "combined",
+}
+
+# What a recorded run takes instead of the preset's, so that so many trainings take hours and not days; what `quick`
+# takes, minutes; at `smoke` what the guard needs to say something, or almost nothing.
+_QUICK, _TINY = dict(limit=256, epochs=4, batch_size=16), dict(limit=8, batch_size=8)
+SMALLER: dict[str, dict[str, dict[str, Any]]] = {
+    "factorial": {
+        "smoke": dict(limit=8, epochs=13, batch_size=2),  # 50 updates, after which the guard looks
+        "quick": _QUICK,
+        "cpu": dict(limit=10_000, epochs=6, batch_size=64),
+    },
+    "lengths": {"smoke": _TINY, "quick": dict(limit=256, batch_size=16), "cpu": dict(limit=5_000, batch_size=64)},
+    "sweeps": {"smoke": _TINY, "quick": _QUICK, "cpu": dict(limit=5_000, epochs=4, batch_size=64)},
+    "objectives": {"smoke": _TINY, "quick": _QUICK, "cpu": dict(limit=5_000, epochs=4, batch_size=64)},
+    "others": {"smoke": _TINY, "quick": _QUICK, "cpu": dict(limit=5_000, epochs=4, batch_size=64)},
+}
+_FEW = {"attribution_robustness": dict(images=100), "accuracy": dict(images=500)}
 MEASURED: dict[str, dict[str, dict[str, Any]]] = {  # images by measurement, at `cpu`
     "factorial": {"attribution_robustness": dict(images=200), "accuracy": dict(images=500, restarts=3)},
-    "lengths": {"attribution_robustness": dict(images=100), "accuracy": dict(images=500)},
+    "lengths": _FEW,
+    "sweeps": _FEW,
+    "objectives": _FEW,
+    "others": _FEW,
+}
+FEWER = {  # of every grid, by preset
+    "smoke": {"attribution_robustness": dict(images=2, steps=1), "accuracy": dict(images=20)},
+    "quick": {"attribution_robustness": dict(images=16), "accuracy": dict(images=100)},
+}
+LIVE = {  # the rows that a notebook trains itself, where not all
+    "factorial": dict.fromkeys(
+        ("smoke", "quick"), ("art running pixels 1.5", "art batch pixels 1.5", "art held pixels 1.5")
+    ),
+    "lengths": {"quick": ("natural 1", "natural 2", "pgd 1", "pgd 2", "art 1", "art 2")},
+    "sweeps": {"quick": ("art", "beta 10", "beta 200", "lambda 0", "lambda 1", "steps 1")},
+    "objectives": {"quick": ("art_l2", "art_cosine", "art_least_likely", "art")},
+    "others": {"quick": ("natural", "pgd", "trades", "cure", "jarn", "igr", "art", "art_combined")},
 }
 
 
@@ -32,9 +78,14 @@ def images(preset: str, split: str, grid: str, *, dataset: str) -> ImageSet:
 
 
 def measurements(preset: str, grid: str, *, dataset: str) -> dict[str, Measurement]:
-    """Those of Table 1, of fewer images at `cpu`."""
-    changes = MEASURED[grid] if preset == "cpu" else {}
+    """Those of Table 1, of fewer images."""
+    changes = MEASURED[grid] if preset == "cpu" else FEWER.get(preset, {})
     return {n: presets.measurement(preset, n, dataset=dataset, **changes.get(n, {})) for n in presets.MEASURED}
+
+
+def live(grid: str, preset: str, recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """The rows of a grid that a notebook trains itself at a preset: few where minutes count, else all."""
+    return {name: recipes[name] for name in LIVE[grid].get(preset, recipes)}
 
 
 def factorial(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
@@ -47,11 +98,9 @@ def factorial(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     art, pgd = Art.of(dataset), Pgd.of(dataset)
     rows: dict[str, tuple[str | Training, str]] = {"natural": ("natural", "paper")}
     rows |= {f"pgd {s}": (replace(pgd, statistics=s), "paper") for s in STATISTICS}
-    for step in STEPS:
-        for anchor in ANCHORS:
-            for statistics in STATISTICS:
-                settings = dict(statistics=statistics, anchor=anchor, step_size=step / 255)
-                rows[f"art {statistics} {anchor} {step:g}"] = (replace(art, **settings), "paper")
+    for name, cell in CELLS.items():
+        settings = dict(statistics=cell["statistics"], anchor=cell["anchor"], step_size=float(cell["step"][:-4]) / 255)
+        rows[name] = (replace(art, **settings), "paper")
     rows["art authors"] = ("art", "authors")
     changes = SMALLER["factorial"].get(preset, {})
     return {name: presets.recipe(preset, t, protocol=p, **at, **changes) for name, (t, p) in rows.items()}
@@ -68,3 +117,72 @@ def lengths(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     middle, paper = epochs[len(epochs) // 2], Art.of(dataset)
     rows |= {f"art {middle} lambda {w:g}": (replace(paper, weight=w), middle) for w in WEIGHTS}
     return {name: presets.recipe(preset, t, **at, epochs=n) for name, (t, n) in rows.items()}
+
+
+def by_length(
+    table: "pd.DataFrame", recipes: Mapping[str, Recipe], histories: Mapping[str, Sequence[Mapping]], *, images: int
+) -> "pd.DataFrame":
+    """A table of `lengths` with the training's name in the place of the row's, and columns epochs and F.
+
+    F: forward passes of single images that the training took, about. A larger lambda is another training. histories: by
+    row, of its training record; the last epoch's L_attr, as the loss saw it, becomes a metric.
+    """
+    import pandas as pd
+
+    rows = [
+        {"training": n, "metric": "L_attr", "mean": h[-1]["L_attr"]} for n, h in histories.items() if "L_attr" in h[-1]
+    ]
+    parts = pd.DataFrame(rows, columns=["training", "metric", "mean"]).assign(
+        low=lambda t: t["mean"], high=lambda t: t["mean"]
+    )
+    found = pd.concat([table[["training", "metric", "mean", "low", "high"]], parts], ignore_index=True)
+    own = found["training"].map(recipes)
+    found["epochs"] = own.map(lambda r: r.epochs)
+    found["F"] = own.map(lambda r: images * r.epochs * r.training.passes)
+    found["training"] = found["training"].str.replace(r" \d+(?= |$)", "", n=1, regex=True)
+    return found
+
+
+def sweeps(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
+    """ART, and ART with one of beta, lambda and the attack's steps changed (Figures 8 and 9); the rest as `paper`.
+
+    The number of steps is the named one at every preset, each as long as the paper's.
+    """
+    at = dict(dataset=dataset, seed=seed, **SMALLER["sweeps"].get(preset, {}))
+    paper = Art.of(dataset)
+    rows = {"art": paper}
+    rows |= {f"{p} {v:g}": replace(paper, **{FIELDS[p]: v}) for p, values in SWEPT.items() for v in values}
+    found = {name: presets.recipe(preset, t, **at) for name, t in rows.items()}
+    attack = {name: dict(steps=t.steps, step_size=t.step_size) for name, t in rows.items()}
+    return {name: replace(r, training=replace(r.training, **attack[name])) for name, r in found.items()}
+
+
+def swept(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table of `sweeps` with columns parameter and value in the place of the row's name; ART itself in each sweep."""
+    import pandas as pd
+
+    paper, parts = Art(), []
+    for parameter, field in FIELDS.items():
+        own = table["training"].str.startswith(f"{parameter} ")
+        values = table["training"].where(own, f"{parameter} {getattr(paper, field)}").str.split().str[-1].astype(float)
+        parts.append(table.assign(parameter=parameter, value=values)[own | (table["training"] == "art")])
+    return pd.concat(parts).sort_values(["parameter", "metric", "value"], kind="stable").reset_index(drop=True)
+
+
+def objectives(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
+    """The rows of Table 5 by their names in `paper`, and ART whose attack raises L_attr + L_ce (appendix C)."""
+    at = dict(dataset=dataset, seed=seed, **SMALLER["objectives"].get(preset, {}))
+    rows: dict[str, Training] = {n: ArtVariant.of(dataset, objective=o) for n, o in OBJECTIVES.items()}
+    return {name: presets.recipe(preset, t, **at) for name, t in (rows | {"art": Art.of(dataset)}).items()}
+
+
+def others(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
+    """Trainings that ART's appendix C compares with, and newer ones, beside those of Table 1.
+
+    IGR on PGD and on TRADES; `art_combined` as in `objectives`, of which it and `art` are rows.
+    """
+    at = dict(dataset=dataset, seed=seed, **SMALLER["others"].get(preset, {}))
+    rows: dict[str, str | Training] = {t: t for t in ("natural", "pgd", "trades", "cure", "jarn", "igr")}
+    rows |= {"igr_trades": Igr.of(dataset, on="trades"), "art": "art"}
+    rows |= {"art_combined": ArtVariant.of(dataset, objective="combined")}
+    return {name: presets.recipe(preset, t, **at) for name, t in rows.items()}

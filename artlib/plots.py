@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-# Okabe & Ito's palette, told apart under every common colour blindness; black is for text.
+# Okabe & Ito's palette, told apart under every common colour blindness; black is for text. Then darker ones of Tol's.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
+PALETTE += ("#882255", "#332288", "#999933", "#661100", "#44AA99", "#AA4499", "#DDCC77")
 OUTLINE = "#00FFFF"  # in neither blossoms nor the colours of heat maps
 _WHISKER = {"lw": 1, "capsize": 2}
 
@@ -37,6 +38,14 @@ def color(training: str) -> str:
     taken = {getattr(t, "color", None) for t in TRAININGS.values()}
     free = [c for c in PALETTE if c not in taken] or PALETTE
     return own or free[hashlib.sha256(training.encode()).digest()[0] % len(free)]
+
+
+def _distinct(names: Sequence[str]) -> dict[str, str]:
+    """Colours of the trainings of one figure; those that are not listed get different ones, in their order."""
+    own = {n: color(n) for n in names if n in TRAININGS}
+    free = [c for c in PALETTE if c not in own.values()]
+    others = [n for n in names if n not in own]
+    return own | {n: free[i % len(free)] for i, n in enumerate(others)}
 
 
 def style() -> dict[str, Any]:
@@ -148,14 +157,14 @@ def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title
     _needs(table, "bars_with_intervals", "metric", "training")
     table = table.reset_index(drop=True)
     metrics, trainings = list(table["metric"].unique()), list(table["training"].unique())
-    step = 0.8 / len(trainings)
+    step, colors = 0.8 / len(trainings), _distinct(trainings)
     x = table["metric"].map(metrics.index) + (table["training"].map(trainings.index) - (len(trainings) - 1) / 2) * step
     with plt.rc_context(style()):
         fig, ax = plt.subplots(figsize=(1.2 + 1.3 * len(metrics), 2.8))
         plt.close(fig)
         for training, rows in table.groupby("training", sort=False):
             errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-            look = dict(color=color(training), label=label(training), error_kw=_WHISKER)
+            look = dict(color=colors[training], label=label(training), error_kw=_WHISKER)
             ax.bar(x[rows.index], rows["mean"], 0.9 * step, yerr=errors, **look)
         if "paper" in table and table["paper"].notna().any():
             ax.plot(x, table["paper"], "D", ms=4, mfc="white", mec="black", label="paper")
@@ -211,21 +220,22 @@ def panels_with_bands(
 ) -> "Figure":
     """`lines_with_bands` in several panels, one for each value of the column `panel`, one line for each of `line`.
 
-    Lines that are no trainings get the palette's colours in the order of the table. log: of the axis of x. xlabel:
-    under each panel, the panel's own name unless told, which is else its title.
+    Lines that are no listed trainings get the free colours of the palette, in the order of the table. log: of the axis
+    of x. xlabel: under each panel, the panel's own name unless told, which is else its title.
     Raises ValueError for missing columns and for two rows with the same panel, line and x.
     """
     import matplotlib.pyplot as plt
 
     _needs(table, "panels_with_bands", panel, line, x)
     names, lines = list(table[panel].unique()), list(table[line].unique())
-    chosen = [color(n) if line == "training" else PALETTE[i % len(PALETTE)] for i, n in enumerate(lines)]
+    chosen = _distinct(lines)
     with plt.rc_context(style()):
         fig, axes = plt.subplots(1, len(names), figsize=(0.9 + 2.1 * len(names), 2.5), squeeze=False)
         plt.close(fig)
         for ax, name in zip(axes[0], names, strict=True):
-            _lines(ax, table[table[panel] == name], x, line, dict(zip(lines, chosen, strict=True)))
+            _lines(ax, table[table[panel] == name], x, line, chosen)
             ax.set(xlabel=xlabel or name, title=name if xlabel else "", xscale="log" if log else "linear")
+            ax.xaxis.set_minor_formatter(plt.NullFormatter())
         axes[0, 0].set_ylabel(ylabel)
         handles = dict(reversed(pair) for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
         if "paper" in table and table["paper"].notna().any():
@@ -258,14 +268,15 @@ def guard_lines(table: "pd.DataFrame", *, raised: str = "L_attr", title: str = "
                 continue
             shade, marker = looks[statistics]
             dash = dict(ls="-" if point == "x~" else ":", lw=1.2, marker=marker, ms=3.5, color=shade)
+            dash |= {} if point == "x~" else dict(mfc="white")
             where = {"x~": r"$\tilde{x}$", "start": "the start"}[point]
             for ax, column in zip(axes[:, names.index(name)], ("raised", "accuracy"), strict=True):
                 ax.plot(rows["epoch"], rows[column], label=f"{statistics}, at {where}", **dash)
         for ax, name in zip(axes[0], names, strict=True):
             ax.set_title(name)
         for ax in axes[1]:
-            ax.set(xlabel="epoch")
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.set(xlabel="epoch", ylim=(-4, 104))
+            ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True, min_n_ticks=1))
         axes[0, 0].set_ylabel(raised)
         axes[1, 0].set_ylabel("accuracy, percent")
         handles = dict(reversed(pair) for pair in zip(*axes[0, 0].get_legend_handles_labels(), strict=True))

@@ -76,6 +76,41 @@ def board(
     return pd.DataFrame({tables.heading(m): cells[m] for m in metrics}, index=index)
 
 
+def measured(table: "pd.DataFrame", titles: Mapping[str, str] | None = None) -> "pd.DataFrame":
+    """One row a training, one column a metric, cells "61.1 (59.3–62.9)": what no paper prints.
+
+    table: as `tables.table` makes it; titles: of rows, in the place of their names.
+    """
+    import pandas as pd
+
+    nothing, found = pd.DataFrame(), table.set_index(["training", "metric"])
+    rows = list(dict.fromkeys(table["training"]))
+    cells = {m: [_cell(nothing, found, t, m) for t in rows] for m in dict.fromkeys(table["metric"])}
+    index = [(titles or {}).get(t, t) for t in rows]
+    return pd.DataFrame({tables.heading(m): each for m, each in cells.items()}, index=index)
+
+
+def beside(
+    table: "pd.DataFrame | None", printed: "pd.DataFrame", titles: Mapping[str, str] | None = None
+) -> "pd.DataFrame":
+    """`measured` with the printed values before the measured ones, "69.00 | 61.1 (59.3–62.9)", without marks.
+
+    printed: one row a training, one column a metric, as `paper.table` makes it; None for a table: nothing was measured.
+    Rows are the printed ones, then those of the table alone; titles: of rows, else what the paper calls them.
+    """
+    import pandas as pd
+
+    columns = ["training", "metric", "mean", "low", "high"]
+    found = (pd.DataFrame(columns=columns) if table is None else table).set_index(["training", "metric"])
+    known = printed.set_index("training")
+    rows = list(dict.fromkeys([*known.index, *found.index.get_level_values(0)]))
+    metrics = [m for m in tables.metric_columns() if m in known or m in found.index.get_level_values(1)]
+    known = known.apply(pd.to_numeric, errors="coerce")
+    cells = {tables.heading(m): [_cell(known, found, t, m).replace("nan | ", "") for t in rows] for m in metrics}
+    names = printed.set_index("training")["approach"].to_dict() | dict(titles or {})
+    return pd.DataFrame(cells, index=[names.get(t, t) for t in rows])
+
+
 def _cell(known: "pd.DataFrame", measured: "pd.DataFrame", training: str, metric: str) -> str:
     told = f"{known.loc[training, metric]:.2f}" if training in known.index and metric in known else ""
     if (training, metric) not in measured.index:

@@ -44,7 +44,7 @@ def test_a_new_training_brings_its_colour_and_others_get_one_that_is_free(monkey
     assert (plots.color("new"), plots.label("new")) == ("#123456", "NEW")
     monkeypatch.setitem(TRAININGS, "bare", type("Bare", (), {}))
     taken = {t.color for t in TRAININGS.values() if hasattr(t, "color")}
-    for name in ("bare", "mine", "jarn", ""):
+    for name in ("bare", "mine", "newest", ""):
         assert plots.color(name) == plots.color(name) in set(plots.PALETTE) - taken
         assert plots.label(name) == name
     for c in plots.PALETTE:  # all taken: any of them
@@ -88,6 +88,10 @@ def test_bars_do_not_overlap():
 def test_unknown_training_is_drawn_under_its_own_name():
     fig = plots.bars_with_intervals(TABLE.assign(training=["x", "y", "x", "y"]).drop(columns="paper"))
     assert list(bars(fig)) == ["x", "y"]
+    names = [f"row {i}" for i in range(8)]
+    many = pd.DataFrame({"metric": "IN", "training": ["art", *names], "mean": 1.0, "low": 0.5, "high": 2.0})
+    colors = [bar[0].get_facecolor() for bar in bars(plots.bars_with_intervals(many)).values()]
+    assert len(set(colors)) == 9  # a figure's rows are told apart, listed or not
 
 
 def test_bars_refuse_incomplete_or_ambiguous_tables():

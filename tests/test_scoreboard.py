@@ -66,3 +66,20 @@ def test_readme_shows_the_recorded_runs_as_they_are():
 def test_a_table_in_markdown():
     table = pd.DataFrame({"a": ["1 | 2"], "b": [3]}, index=["row"])
     assert scoreboard.markdown(table) == "|  | a | b |\n|---|---|---|\n| row | 1 / 2 | 3 |"
+
+
+def test_what_no_paper_prints_is_shown_with_its_interval():
+    rows = [dict(training=t, metric=m, mean=61.1, low=59.3, high=62.94) for t in ("a", "b") for m in ("IN", "K")][:3]
+    found = scoreboard.measured(pd.DataFrame(rows), {"b": "B"})
+    assert list(found.index) == ["a", "B"] and found.iloc[0, 0] == "61.1 (59.3–62.9)" and found.iloc[1, 1] == ""
+
+
+def test_printed_values_stand_before_measured_ones_and_neither_is_made_up():
+    printed = pd.DataFrame(
+        [dict(training="a", approach="A", IN=69.0, K=float("nan")), dict(training="b", approach="B", IN=1.0, K=2.0)]
+    )
+    table = pd.DataFrame([dict(training=t, metric="IN", mean=61.1, low=59.3, high=62.94) for t in ("a", "c")])
+    found = scoreboard.beside(table, printed, {"b": "other"})
+    assert found["IN"].to_dict() == {"A": "69.00 | 61.1 (59.3–62.9)", "other": "1.00 | ", "c": "61.1 (59.3–62.9)"}
+    assert found["K"].tolist() == ["", "2.00 | ", ""]
+    assert scoreboard.beside(None, printed)["IN"].tolist() == ["69.00 | ", "1.00 | "]

@@ -291,3 +291,13 @@ def test_run_names():
     several = tables.run_name("table1", dataset="svhn", protocol="authors", seeds=(0, 1, 2))
     assert several == "table1-svhn-authors-seed0+1+2"
     assert tables.run_name("table1", dataset="svhn", protocol="text") == "table1-svhn-text-seed0"
+
+
+def test_what_the_guard_saw_is_one_row_an_epoch_statistics_and_point():
+    seen = {s: {"raised": [0.1, 0.2, 0.3, 0.4], "accuracy": [1.0, 0.5, 0.25, 0.0]} for s in ("running", "held")}
+    found = tables.guarded({"art": [{"warning": ""}, {"guard": seen, "warning": "no"}], "natural": [{"loss": 1.0}]})
+    assert len(found) == 2 * 4 and set(found["training"]) == {"art"} and set(found["epoch"]) == {2}
+    row = found[(found["statistics"] == "held") & (found["point"] == "x~")].iloc[0]
+    assert (row["raised"], row["accuracy"]) == (0.2, 50)
+    assert found.groupby("statistics")["accuracy"].apply(list)["running"] == [100, 50, 25, 0]
+    assert list(tables.guarded({}).columns) == list(found.columns)

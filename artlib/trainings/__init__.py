@@ -1,15 +1,21 @@
 """Trainings, a `Recipe` that says everything about one, and `fit`. A new one is a file and a line in `TRAININGS`."""
 
 from artlib.trainings.art import Art, art_loss, cosine_distance, runner_up
+from artlib.trainings.art_variants import ArtVariant
+from artlib.trainings.cure import Cure
 from artlib.trainings.fit import arithmetic, build_model, fit, learning_rate, pick_device
 from artlib.trainings.ig_norm import IgNorm, IgSumNorm
+from artlib.trainings.igr import Igr
+from artlib.trainings.jarn import Jarn
 from artlib.trainings.natural import Natural
 from artlib.trainings.pgd import Pgd
 from artlib.trainings.recipe import PRECISIONS, Recipe, paper_recipe
 from artlib.trainings.trades import Trades
 from artlib.trainings.training import PROTOCOLS, Batch, InnerAttack, Losses, Training
 
-TRAININGS = {training.name: training for training in (Natural, Pgd, Trades, IgNorm, IgSumNorm, Art)}
+TRAININGS = {
+    training.name: training for training in (Natural, Pgd, Trades, IgNorm, IgSumNorm, Cure, Jarn, Igr, Art, ArtVariant)
+}
 
 
 def title(training: str) -> str:
@@ -22,10 +28,14 @@ __all__ = [
     "PROTOCOLS",
     "TRAININGS",
     "Art",
+    "ArtVariant",
     "Batch",
     "IgNorm",
     "IgSumNorm",
+    "Cure",
+    "Igr",
     "InnerAttack",
+    "Jarn",
     "Losses",
     "Natural",
     "Pgd",

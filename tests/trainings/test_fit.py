@@ -180,11 +180,14 @@ def test_natural_training_learns_an_easy_task():
     assert record["history"][-1]["accuracy"] > 0.8
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", [n for n in EACH if not n.startswith(("cure", "igr"))])
 def test_no_image_that_a_training_looks_at_is_farther_than_eps_from_its_own(name):
-    """All images that the network sees are in the ball and in [0, 1]; an inner attack moves them on from the start."""
+    """All images that the network sees are in the ball and in [0, 1]; an inner attack moves them on from the start.
+
+    Not those of CURE, whose step is an l2 one, and of IGR, whose paths come from black.
+    """
     training, images = EACH[name], toy()
-    eps = training.eps if isinstance(training, InnerAttack) else 0.0
+    eps = getattr(training, "eps", 0.0)
     state = fitting.first_state(tiny(training), images)
     x, y = images.images.double() / 255, images.labels
     start, seen = training.start(x, generator=fitting.generator(0, "attack", 0)), []

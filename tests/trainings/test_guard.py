@@ -101,7 +101,7 @@ def objective(name: str, net: nn.Module, x, y, z):
         g = [torch.autograd.grad(v, p, create_graph=True)[0] for v, p in zip(losses, path, strict=True)]
         norm = ((z - x) * sum(g) / 5).abs().sum() / len(x)
         return norm if name == "ig-norm" else losses[-1] / len(x) + norm
-    if name == "pgd":
+    if name in ("pgd", "igr"):
         return F.cross_entropy(net(z), y)
     if name == "trades":
         p, q = net(x).log_softmax(1), net(z).log_softmax(1)
@@ -113,6 +113,8 @@ def objective(name: str, net: nn.Module, x, y, z):
         logits = net(z)
         both = [torch.autograd.grad(logits[rows, c].sum(), z, create_graph=True)[0].flatten(1) for c in (y, other)]
     near, far = (1 - F.cosine_similarity(g, z.flatten(1)) for g in both)
+    if name == "art-variant":  # Eq. 4 with the cosine
+        return near.mean()
     return (1 + (near - far).exp()).log().mean()
 
 

@@ -1,0 +1,120 @@
+"""Main effects against sums written out, intervals against what pairing implies."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from artlib import tables
+
+CELLS = {f"{a}{b}": dict(first=a, second=b) for a, b in itertools.product(("low", "middle", "high"), ("off", "on"))}
+
+
+def record(values: dict[int, float | None]) -> dict:
+    """Per-image values of `natural`, in shares, as `results.measured` returns them."""
+    return {"accuracy": {"values": {"index": list(values), "natural": list(values.values())}}}
+
+
+def noise(n: int = 60, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(n)
+
+
+def records(shift, images=60, seeds=1, base=None) -> dict:
+    """The same images in every cell, each value moved by what `shift` says of the cell."""
+    base = noise(images) if base is None else base
+    return {
+        name: {s: record({i: v + shift(**cell) for i, v in enumerate(base)}) for s in range(seeds)}
+        for name, cell in CELLS.items()
+    }
+
+
+def found(rec, **options) -> pd.DataFrame:
+    return tables.main_effects(rec, CELLS, columns=["natural"], **options).set_index(["factor", "to"])
+
+
+def additive(first, second):
+    return {"low": 0.0, "middle": 0.1, "high": -0.2}[first] + (second == "on") * 0.05
+
+
+def test_effects_of_an_additive_table_are_its_terms_and_pairing_leaves_no_doubt():
+    """Images differ a lot, cells by constants: paired by image the interval is a point."""
+    table = found(records(additive))
+    for key, effect in ((("first", "middle"), 10), (("first", "high"), -20), (("second", "on"), 5)):
+        row = table.loc[key]
+        assert row["effect"] == pytest.approx(effect) == pytest.approx(row["low"]) == pytest.approx(row["high"])
+        assert row["images"] == 60 and row["metric"] == "natural"
+    assert list(table.index) == [("first", "middle"), ("first", "high"), ("second", "on")]
+    assert set(table["from"]) == {"low", "off"}
+
+
+def test_an_interaction_is_averaged_over_the_other_factor():
+    table = found(records(lambda first, second: 0.3 * (first == "high") * (second == "on")))
+    assert table.loc[("first", "high"), "effect"] == pytest.approx(15)
+    assert table.loc[("second", "on"), "effect"] == pytest.approx(10)
+    assert table.loc[("first", "middle"), "effect"] == pytest.approx(0)
+
+
+def test_the_interval_is_that_of_a_paired_difference():
+    """Two cells: the bootstrap of the per-image differences, by numpy with other draws."""
+    cells, a, b = {"x": dict(f="0"), "y": dict(f="1")}, noise(80, 1), noise(80, 2)
+    rec = {"x": {0: record(dict(enumerate(a)))}, "y": {0: record(dict(enumerate(a + 0.3 * b)))}}
+    row = tables.main_effects(rec, cells, columns=["natural"], samples=4000).iloc[0]
+    draws = np.random.default_rng(3).integers(80, size=(4000, 80))
+    low, high = np.quantile(100 * (0.3 * b)[draws].mean(1), [0.025, 0.975])
+    assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.15)
+    assert row["high"] - row["low"] < 5 < 100 * 2 * 1.96 * a.std() / 80**0.5  # unpaired it would be wider
+
+
+def test_images_without_a_value_count_where_they_have_one():
+    rec = records(additive, images=4)
+    rec["lowoff"] = {0: record({0: 0.5, 1: None, 7: 0.7})}
+    means = {
+        name: np.mean([v for v in r[0]["accuracy"]["values"]["natural"] if v is not None]) for name, r in rec.items()
+    }
+    table = found(rec)
+    by_hand = 50 * (means["highoff"] + means["highon"] - means["lowoff"] - means["lowon"])
+    assert table.loc[("first", "high"), "effect"] == pytest.approx(by_hand)
+    assert (table["images"] == 5).all() and (table["low"] <= table["high"]).all()
+
+
+def test_seeds_share_their_images_so_that_more_of_them_do_not_narrow_the_interval():
+    rec = records(additive)
+    rec["highon"] = {0: record(dict(enumerate(noise(seed=5))))}
+    one = found(rec)
+    three = found({name: {s: seeds[0] for s in range(3)} for name, seeds in rec.items()})
+    pd.testing.assert_frame_equal(one, three)
+    assert (one.loc[("first", "high"), "high"] - one.loc[("first", "high"), "low"]) > 1
+
+
+def test_the_same_seed_gives_the_same_interval():
+    rec = records(additive)
+    rec["highon"] = {0: record(dict(enumerate(noise(seed=5))))}
+    pd.testing.assert_frame_equal(found(rec), found(rec))
+    assert not found(rec).equals(found(rec, seed=1))
+
+
+def test_effects_of_means_are_those_of_the_images():
+    rec = records(additive)
+    table = tables.table(rec | {"other": rec["lowon"]}, dataset="toy", columns=["natural"])
+    columns = ["metric", "factor", "from", "to", "effect"]
+    of_images = tables.main_effects(rec, CELLS, columns=["natural"])
+    pd.testing.assert_frame_equal(tables.main_effects_of_means(table, CELLS)[columns], of_images[columns])
+
+
+def test_what_cannot_be_averaged_is_refused():
+    rec = records(additive)
+    with pytest.raises(ValueError, match=r"5 cells are no full factorial of first \(3\), second \(2\)"):
+        tables.main_effects(rec, {k: v for k, v in CELLS.items() if k != "lowon"})
+    with pytest.raises(ValueError, match="no records of lowon: every cell"):
+        tables.main_effects({k: v for k, v in rec.items() if k != "lowon"}, CELLS)
+    rec["lowon"] = {0: record({0: None})}
+    with pytest.raises(ValueError, match="no image has a natural in lowon"):
+        tables.main_effects(rec, CELLS, columns=["natural"])
+
+
+def test_all_metrics_of_the_records_unless_told():
+    rec = records(additive)
+    for seeds in rec.values():
+        seeds[0]["accuracy"]["values"]["adversarial"] = seeds[0]["accuracy"]["values"]["natural"]
+    assert list(tables.main_effects(rec, CELLS)["metric"].unique()) == ["natural", "adversarial"]
