@@ -1,4 +1,4 @@
-"""Command line: `python -m artlib train | judge | audit | estimate | download | list | status`, each with `--help`.
+"""Command line: `python -m artlib COMMAND`: train, judge, grid, audit, estimate, download, list, status; `--help` each.
 
 `torchrun --nproc-per-node N -m artlib train ...` trains in N processes, one GPU each; rank 0 alone measures and prints.
 """
@@ -7,11 +7,12 @@ import argparse
 import sys
 from dataclasses import replace
 
-from artlib import audit, costs, data, distributed, presets, results, scoreboard, tables
+from artlib import audit, costs, data, distributed, grids, presets, results, scoreboard, tables
 from artlib.attributions import ATTRIBUTIONS
 from artlib.data import SETS
 from artlib.measurements import MEASUREMENTS
 from artlib.models import ARCHITECTURES, public
+from artlib.paths import slug
 from artlib.trainings import PRECISIONS, PROTOCOLS, TRAININGS, pick_device
 
 
@@ -59,6 +60,28 @@ def run_audit(a: argparse.Namespace) -> None:
     found = audit.audit(a.model, a.on, questions=audit.Questions(**asked), **options)
     print(found)
     print(found.save(a.out))
+
+
+def grid(a: argparse.Namespace) -> None:
+    """Train and measure the rows of a grid that are named, or all; write their table and print its file."""
+    recipes = grids.GRIDS[a.grid](a.preset, dataset=a.dataset, seed=a.seed)
+    if unknown := [row for row in a.row or () if row not in recipes]:
+        raise ValueError(f"{a.grid} has no row {unknown[0]!r}; it has {', '.join(recipes)}")
+    recipes = {row: recipes[row] for row in a.row or recipes}
+    sets = [grids.images(a.preset, split, a.grid, dataset=a.dataset) for split in ("train", "test")]
+    asked, device = grids.measurements(a.preset, a.grid, dataset=a.dataset), pick_device(a.device)
+    at = dict(train=sets[0], test=sets[1], device=device)
+    records = {}
+    for row, recipe in recipes.items():
+        records[row] = {a.seed: {n: results.measured(recipe, m, **at) for n, m in asked.items()}}
+        print(row, *(f"{k} {v:.3f}" for k, v in tables.means(records[row][a.seed]).items() if v == v), flush=True)
+    made = {row: record[a.seed] for row, record in records.items()}
+    about = results.provenance(a.preset, a.protocol, sets, asked, recipes, made, device=device)
+    run = dict(preset=a.preset, notebook=f"grid-{a.grid}", provenance=about)
+    name = f"grid-{a.grid}-{slug(a.dataset)}-seed{a.seed}"
+    print(results.save_table(tables.table(records, dataset=a.dataset), name, **run))
+    if a.grid == "factorial" and len(cells := {row: cell for row, cell in grids.CELLS.items() if row in records}) > 1:
+        print(results.save_table(tables.main_effects(records, cells, seed=a.seed), f"{name}-effects", **run))
 
 
 def estimate(a: argparse.Namespace) -> None:
@@ -147,6 +170,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     one.add_argument("--out", default="audit", help="folder of report.html and report.json")
     one.set_defaults(run=run_audit)
+
+    told = "train and measure the rows of a grid of trainings, and write their table"
+    one = commands.add_parser("grid", parents=[run], help=told, description=told, **shown)
+    one.add_argument("grid", choices=grids.GRIDS)
+    one.add_argument("--row", action="append", help="of the grid; default: all; a wrong one is answered with the list")
+    one.add_argument("--seed", type=int, default=0)
+    one.set_defaults(run=grid)
 
     told = "what a preset costs on this machine"
     one = commands.add_parser("estimate", parents=[run], help=told, description=told, **shown)

@@ -186,3 +186,6 @@ def others(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     rows |= {"igr_trades": Igr.of(dataset, on="trades"), "art": "art"}
     rows |= {"art_combined": ArtVariant.of(dataset, objective="combined")}
     return {name: presets.recipe(preset, t, **at) for name, t in rows.items()}
+
+
+GRIDS = {grid.__name__: grid for grid in (factorial, lengths, sweeps, objectives, others)}

@@ -157,3 +157,15 @@ def test_the_exit_status_of_the_command():
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert child.returncode == 1 and child.stdout == ""
     assert len(lines(child.stderr)) == 1 and child.stderr.startswith("artlib: unknown data set 'cifar11'")
+
+
+def test_a_grid_trains_the_rows_that_are_named_and_writes_their_table(models, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "FIGURES", tmp_path / "figures")
+    rows = ["art held pixels 1.5", "art running pixels 1.5"]
+    main(["grid", "factorial", *SMOKE, "--row", rows[0], "--row", rows[1]])
+    *told, table, effects = lines(capsys.readouterr().out)
+    assert [line.split(" IN ")[0] for line in told if " IN " in line] == rows
+    assert table.endswith("smoke/grid-factorial/grid-factorial-blossoms-seed0.csv") and "-effects.csv" in effects
+    assert len(list(models.glob("*.safetensors"))) == 2
+    with pytest.raises(SystemExit, match="factorial has no row 'art'; it has natural, pgd held"):
+        main(["grid", "factorial", *SMOKE, "--row", "art"])

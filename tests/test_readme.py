@@ -56,7 +56,7 @@ def test_your_own_network(tmp_path, monkeypatch, capsys):
 
 
 COMMANDS = sorted(
-    set(re.findall(r"python -m artlib ((?:train|judge|audit|estimate|download|list|status)\b[^`|\n]*)", TEXT))
+    set(re.findall(r"python -m artlib ((?:train|judge|grid|audit|estimate|download|list|status)\b[^`|\n]*)", TEXT))
 )
 
 
