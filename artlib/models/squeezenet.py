@@ -1,5 +1,6 @@
 """SqueezeNet 1.0 and 1.1 (Iandola et al. 2016) as torchvision has them, drawn anew or with public ImageNet weights."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -7,6 +8,7 @@ from artlib.models import public
 from artlib.models.architecture import Architecture
 from artlib.models.layers import Conv2d, MeanPool
 
+CAFFE = 58.0  # grey levels in a standard deviation of ImageNet's pixels: how much larger Caffe's activations are
 SMALLEST = {0: 21, 1: 17}  # pixels; below them nothing is left after three poolings
 
 
@@ -43,6 +45,10 @@ def squeezenet(version: int, num_classes: int, *, in_channels: int = 3, size: in
 def pretrained(version: int, num_classes: int, *, in_channels: int = 3, size: int = 224, dropout: float = 0.0):
     """The same with the public ImageNet weights below `paths.DATA` in all layers but the last, which is new.
 
+    They were trained on pixels from 0 to 255, so activations are in the hundreds, and gradient steps of any usual size
+    throw them away. The first layer and all biases are divided by `CAFFE`: every activation is, too, since ReLUs,
+    convolutions and poolings scale, and nothing else changes.
+
     The new layer has no ReLU behind it: with one, a class whose map is 0 everywhere has no gradient and never comes
     back. So its logits are those of the mean and a linear layer. The weights expect ImageNet's mean and standard
     deviation. Raises FileNotFoundError where they are not, ValueError for images without three channels.
@@ -54,9 +60,12 @@ def pretrained(version: int, num_classes: int, *, in_channels: int = 3, size: in
     net = squeezenet(version, num_classes, size=size, dropout=dropout)
     net.classifier[2] = nn.Identity()
     net.features = public.load(f"squeezenet1_{version}")[1].features
-    for module in net.features.modules():
-        if isinstance(module, nn.Conv2d):
-            module.__class__ = GivenConv2d
+    with torch.no_grad():
+        net.features[0].weight /= CAFFE
+        for module in net.features.modules():
+            if isinstance(module, nn.Conv2d):
+                module.bias /= CAFFE
+                module.__class__ = GivenConv2d
     return net
 
 
