@@ -1,0 +1,32 @@
+"""One house style: a colour per training, grids of images and heat maps, bars and lines with intervals, saved files.
+
+Figures are closed before they are returned, so that a notebook shows one by naming it on the last line of a cell.
+"""
+
+from artlib.plots.diagrams import Box, diagram, matrix
+from artlib.plots.lines import bars_with_intervals, boxes, guard_lines, lines_with_bands, panels_with_bands
+from artlib.plots.maps import OUTLINE, Panel, attack_grid, heatmap_grid, perturbation
+from artlib.plots.saving import save_figure
+from artlib.plots.style import PALETTE, color, style
+from artlib.trainings import title as label
+
+__all__ = [
+    "OUTLINE",
+    "PALETTE",
+    "Box",
+    "Panel",
+    "attack_grid",
+    "bars_with_intervals",
+    "boxes",
+    "color",
+    "diagram",
+    "guard_lines",
+    "heatmap_grid",
+    "label",
+    "lines_with_bands",
+    "matrix",
+    "panels_with_bands",
+    "perturbation",
+    "save_figure",
+    "style",
+]

@@ -1,0 +1,193 @@
+"""Bars, lines and boxes of numbers that have intervals or images behind them; what the guard saw."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from artlib.plots.style import color, distinct, style
+from artlib.trainings import title as label
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_WHISKER = {"lw": 1, "capsize": 2}
+
+
+def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title: str = "") -> "Figure":
+    """Grouped bars: a group per metric, a bar per training with its interval, the paper's value as a diamond.
+
+    table: one row per metric and training with columns metric, training, mean, low, high and, if known, paper; one unit
+    for all. NaN is left out, so a value that was not measured shows no bar. Groups and bars keep the table's order.
+    Raises ValueError for missing columns and for two rows with the same metric and training.
+    """
+    import matplotlib.pyplot as plt
+
+    _needs(table, "bars_with_intervals", "metric", "training")
+    table = table.reset_index(drop=True)
+    metrics, trainings = list(table["metric"].unique()), list(table["training"].unique())
+    step, colors = 0.8 / len(trainings), distinct(trainings)
+    x = table["metric"].map(metrics.index) + (table["training"].map(trainings.index) - (len(trainings) - 1) / 2) * step
+    with plt.rc_context(style()):
+        fig, ax = plt.subplots(figsize=(1.2 + 1.3 * len(metrics), 2.8))
+        plt.close(fig)
+        for training, rows in table.groupby("training", sort=False):
+            errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+            look = dict(color=colors[training], label=label(training), error_kw=_WHISKER)
+            ax.bar(x[rows.index], rows["mean"], 0.9 * step, yerr=errors, **look)
+        if "paper" in table and table["paper"].notna().any():
+            ax.plot(x, table["paper"], "D", ms=4, mfc="white", mec="black", label="paper")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set(xticks=range(len(metrics)), xticklabels=metrics, ylabel=ylabel, title=title)
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig
+
+
+def lines_with_bands(
+    table: "pd.DataFrame", *, x: str, xlabel: str = "", ylabel: str = "percent", title: str = ""
+) -> "Figure":
+    """One line a training with its interval as a band, the paper's values as diamonds: accuracy against epsilon, say.
+
+    table: one row per training and x with columns training, `x`, mean, low, high and, if known, paper; one unit for
+    all. Points are joined in the order of x; NaN leaves a gap. xlabel: the column's name unless told.
+    Raises ValueError for missing columns and for two rows with the same training and x.
+    """
+    import matplotlib.pyplot as plt
+
+    _needs(table, "lines_with_bands", "training", x)
+    with plt.rc_context(style()):
+        fig, ax = plt.subplots(figsize=(4.6, 2.8))
+        plt.close(fig)
+        _lines(ax, table, x, "training", {t: color(t) for t in table["training"].unique()})
+        if "paper" in table and table["paper"].notna().any():
+            ax.plot([], [], "D", ms=4.5, mfc="white", mec="black", label="paper")
+        ax.set(xlabel=xlabel or x, ylabel=ylabel, title=title)
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig
+
+
+def _lines(ax, table: "pd.DataFrame", x: str, line: str, colors: Mapping[str, str]) -> None:
+    for name, rows in table.groupby(line, sort=False):
+        rows, look = rows.sort_values(x), dict(color=colors[name])
+        ax.fill_between(rows[x], rows["low"], rows["high"], alpha=0.2, lw=0, **look)
+        ax.plot(rows[x], rows["mean"], "o-", ms=3, lw=1.2, label=label(name), **look)
+        if "paper" in rows and rows["paper"].notna().any():
+            ax.plot(rows[x], rows["paper"], "D", ms=4.5, mfc="white", mec=colors[name])
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def panels_with_bands(
+    table: "pd.DataFrame",
+    *,
+    x: str,
+    panel: str,
+    line: str = "training",
+    log: bool = False,
+    xlabel: str = "",
+    ylabel: str = "percent",
+    title: str = "",
+) -> "Figure":
+    """`lines_with_bands` in several panels, one for each value of the column `panel`, one line for each of `line`.
+
+    Lines that are no listed trainings get the free colours of the palette, in the order of the table. log: of the axis
+    of x. xlabel: under each panel, the panel's own name unless told, which is else its title.
+    Raises ValueError for missing columns and for two rows with the same panel, line and x.
+    """
+    import matplotlib.pyplot as plt
+
+    _needs(table, "panels_with_bands", panel, line, x)
+    names, lines = list(table[panel].unique()), list(table[line].unique())
+    chosen = distinct(lines)
+    with plt.rc_context(style()):
+        fig, axes = plt.subplots(1, len(names), figsize=(0.9 + 2.1 * len(names), 2.5), squeeze=False)
+        plt.close(fig)
+        for ax, name in zip(axes[0], names, strict=True):
+            _lines(ax, table[table[panel] == name], x, line, chosen)
+            ax.set(xlabel=xlabel or name, title=name if xlabel else "", xscale="log" if log else "linear")
+            ax.xaxis.set_minor_formatter(plt.NullFormatter())
+        axes[0, 0].set_ylabel(ylabel)
+        handles = dict(reversed(pair) for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+        if "paper" in table and table["paper"].notna().any():
+            handles |= {"paper": axes[0, 0].plot([], [], "D", ms=4.5, mfc="white", mec="black")[0]}
+        fig.legend(handles.values(), handles.keys(), loc="outside center right")
+        fig.suptitle(title, fontsize=10)
+    return fig
+
+
+def guard_lines(table: "pd.DataFrame", *, raised: str = "L_attr", title: str = "") -> "Figure":
+    """What the guard of ART saw over a training: a column a training, `raised` above, accuracy below, by epoch.
+
+    One line for each statistics that the network was looked at with: solid at the end of the training's own attack,
+    dotted at its start. table: as `tables.guarded` makes it. Raises ValueError for an empty one.
+    """
+    import matplotlib.pyplot as plt
+
+    if table.empty:
+        raise ValueError("the guard has seen nothing: it looks after the first 50 updates, at the end of an epoch")
+    names = list(table["training"].unique())
+    looks = dict(
+        zip(("held", "running", "batch"), zip(("#009E73", "#0072B2", "#D55E00"), "o^s", strict=True), strict=True)
+    )
+    with plt.rc_context(style()):
+        size = dict(figsize=(1.4 + 2.3 * len(names), 3.8), squeeze=False, sharex="col", sharey="row")
+        fig, axes = plt.subplots(2, len(names), **size)
+        plt.close(fig)
+        for (name, statistics, point), rows in table.groupby(["training", "statistics", "point"], sort=False):
+            if point not in ("start", "x~"):
+                continue
+            shade, marker = looks[statistics]
+            dash = dict(ls="-" if point == "x~" else ":", lw=1.2, marker=marker, ms=3.5, color=shade)
+            dash |= {} if point == "x~" else dict(mfc="white")
+            where = {"x~": r"$\tilde{x}$", "start": "the start"}[point]
+            for ax, column in zip(axes[:, names.index(name)], ("raised", "accuracy"), strict=True):
+                ax.plot(rows["epoch"], rows[column], label=f"{statistics}, at {where}", **dash)
+        for ax, name in zip(axes[0], names, strict=True):
+            ax.set_title(name)
+        for ax in axes[1]:
+            ax.set(xlabel="epoch", ylim=(-4, 104))
+            ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True, min_n_ticks=1))
+        axes[0, 0].set_ylabel(raised)
+        axes[1, 0].set_ylabel("accuracy, percent")
+        handles = dict(reversed(pair) for pair in zip(*axes[0, 0].get_legend_handles_labels(), strict=True))
+        legend = fig.legend(handles.values(), handles.keys(), loc="outside center right", title="normalised by")
+        legend.get_title().set_fontsize(8)
+        fig.suptitle(title, fontsize=10)
+    return fig
+
+
+def boxes(values: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str = "percent", title: str = "") -> "Figure":
+    """A panel a metric, a box a training, and the images behind it as points: values[metric][training] is (N,).
+
+    The box goes from the first to the third quartile with the median in it, whiskers to the last point within 1.5 of
+    its length, a diamond is the mean. NaN is left out. Raises ValueError where there is nothing to draw.
+    """
+    import matplotlib.pyplot as plt
+
+    if not values or not all(values.values()):
+        raise ValueError("boxes needs at least one metric with one training")
+    noise = np.random.default_rng(0)
+    with plt.rc_context(style()):
+        fig, axes = plt.subplots(1, len(values), figsize=(0.6 + 2.6 * len(values), 2.8), squeeze=False)
+        plt.close(fig)
+        for ax, (metric, trainings) in zip(axes[0], values.items(), strict=True):
+            for i, (training, each) in enumerate(trainings.items()):
+                each = np.asarray(each, dtype=float)
+                each = each[np.isfinite(each)]
+                ax.plot(i + noise.uniform(-0.22, 0.22, len(each)), each, ".", ms=4, alpha=0.5, color=color(training))
+                line = dict(color="black", lw=1)
+                look = dict(boxprops=line, medianprops=line, whiskerprops=line, capprops=line)
+                mean = dict(marker="D", markersize=4, markerfacecolor="white", markeredgecolor="black")
+                ax.boxplot([each], positions=[i], widths=0.6, showfliers=False, showmeans=True, meanprops=mean, **look)
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.set(xticks=range(len(trainings)), xticklabels=[label(t) for t in trainings], title=metric)
+        axes[0, 0].set_ylabel(ylabel)
+        fig.suptitle(title, fontsize=10)
+    return fig
+
+
+def _needs(table: "pd.DataFrame", figure: str, *keys: str) -> None:
+    if missing := {*keys, "mean", "low", "high"} - set(table):
+        raise ValueError(f"{figure} lacks the columns {', '.join(sorted(missing))}; it has {', '.join(table)}")
+    if table.duplicated(list(keys)).any():
+        raise ValueError(f"two rows with the same {' and '.join(keys)}: draw one figure per data set")
