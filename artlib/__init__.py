@@ -36,6 +36,7 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "costs",
     "tables",
     "plots",
+    "boxes",
     "scoreboard",
     "card",
     "audit",
