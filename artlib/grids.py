@@ -43,7 +43,12 @@ SMALLER: dict[str, dict[str, dict[str, Any]]] = {
         "quick": _QUICK,
         "cpu": dict(limit=10_000, epochs=6, batch_size=64),
     },
-    "lengths": {"smoke": _TINY, "quick": dict(limit=256, batch_size=16), "cpu": dict(limit=5_000, batch_size=64)},
+    "lengths": {
+        "smoke": _TINY,
+        "quick": dict(limit=256, batch_size=16),
+        "cpu": dict(limit=5_000, batch_size=64),
+        "paper": dict(schedule="one-cycle"),
+    },
     "sweeps": {"smoke": _TINY, "quick": _QUICK, "cpu": dict(limit=5_000, epochs=4, batch_size=64)},
     "objectives": {"smoke": _TINY, "quick": _QUICK, "cpu": dict(limit=5_000, epochs=4, batch_size=64)},
     "others": {

@@ -116,6 +116,8 @@ def _cell(known: "pd.DataFrame", measured: "pd.DataFrame", training: str, metric
     if (training, metric) not in measured.index:
         return f"{told} | " if told else ""
     r = measured.loc[(training, metric)]
+    if r.get("mean") is None or r["mean"] != r["mean"]:  # no image had a value
+        return f"{told} | –" if told else "–"
     ours = f"{r['mean']:.1f} ({r['low']:.1f}–{r['high']:.1f})"
     return f"{told} | {ours}" if told else ours
 

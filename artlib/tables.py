@@ -137,34 +137,40 @@ def _columns(record: Mapping[str, dict], columns: Sequence[str] | None = None) -
 
 
 def values(
-    records: Records, *, common: bool = False, columns: Sequence[str] | None = None
+    records: Records, *, common: bool = False, moved: bool = False, columns: Sequence[str] | None = None
 ) -> dict[str, dict[str, list[list[float]]]]:
     """Per-image values by training and metric, one list a seed, without the images that have no value.
 
     `columns` are the metrics; None is all but the details.
     `common` keeps the images that have a value with every training, in one order: pairs. IN and K are else taken on
-    what each model classifies correctly, and a mean over easier images is no sign of robustness.
+    what each model classifies correctly, and a mean over easier images is no sign of robustness. `moved` keeps of these
+    the images on which every attack found a step that keeps the label: one random draw has no second chance, and the
+    100 of an image that it flips would be no robustness.
     """
     found: dict[str, dict[str, list[list[float]]]] = {}
     for training, seeds in records.items():
         for seed, record in seeds.items():
             for column, each in _columns(record, columns).items():
                 kept = [v for v in each if v == v]
-                if common:
+                if common or moved:
                     by_image = _by_image(record, column)
-                    kept = [by_image[i] for i in _shared(records, seed, column)]
+                    kept = [by_image[i] for i in _shared(records, seed, column, moved=moved)]
                 found.setdefault(training, {}).setdefault(column, []).append(kept)
     return found
 
 
-def _by_image(record: Mapping[str, dict], column: str) -> dict[int, float]:
-    index = record[metric_columns()[column][0]]["values"]["index"]
-    return {i: v for i, v in zip(index, _columns(record, [column])[column], strict=True) if v == v}
+def _by_image(record: Mapping[str, dict], column: str, *, moved: bool = False) -> dict[int, float]:
+    stored = record[metric_columns()[column][0]]["values"]
+    rows = zip(stored["index"], _columns(record, [column])[column], strict=True)
+    status = stored.get("status") if moved else None
+    return {
+        i: v for (i, v), s in zip(rows, status or [KEPT] * len(stored["index"]), strict=True) if v == v and s == KEPT
+    }
 
 
-def _shared(records: Records, seed: int, column: str) -> list[int]:
+def _shared(records: Records, seed: int, column: str, *, moved: bool = False) -> list[int]:
     """Places of the images that have a value in this column with every training."""
-    return sorted(set.intersection(*(set(_by_image(seeds[seed], column)) for seeds in records.values())))
+    return sorted(set.intersection(*(set(_by_image(s[seed], column, moved=moved)) for s in records.values())))
 
 
 def table(

@@ -148,6 +148,14 @@ def test_failures_are_counted_over_seeds():
     assert row["kept"] == pytest.approx(40) and row["mean"] == pytest.approx(60)
 
 
+def test_moved_are_the_images_that_every_attack_moved():
+    """A single random draw that flips a label leaves a 1 behind, which would be no robustness."""
+    sides = {"random": seeds(record([1.0, 0.8, 0.9], [1], failed=(0,))), "topk": seeds(record([0.2, 0.3, None], [1]))}
+    found = tables.values(sides, moved=True)
+    assert found["random"]["IN"] == [[80.0]] and found["topk"]["IN"] == [[30.0]]
+    assert tables.values(sides, common=True)["random"]["IN"] == [[100.0, 80.0]]
+
+
 def test_which_metrics_are_pairs():
     """Accuracy is, of the same images; not where an image has no value, nor where the images are others."""
     same = {name: seeds(record([0.5, 0.6], [1, 0, 1])) for name in ("pgd", "art")}

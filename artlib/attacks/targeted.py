@@ -48,13 +48,14 @@ def targeted(
 ) -> Manipulated:
     """Dombrowski et al. 2019 (facts §4): lowers weight MSE(h(x_adv), target) + keep_weight MSE(p(x_adv), p(x)).
 
-    h: maps of sum 1, by default of integrated gradients with 30 right endpoints; p: the softmax; both of the softplus
-    surrogate, whose `beta` grows exponentially from its first to its last value (without it second derivatives are 0).
-    Steps are Adam's (`stepper`), and `ball` is the pixel range alone unless given: attacks.Linf(eps) binds it. The
-    last iterate counts; where it changes the prediction, the last one that did not. target_maps (N, H, W) of any sum;
-    `step_size` in pixel units. Returns what `ifia` does: maps of the model itself, kept_step, status; images that the
-    model misclassifies are not attacked. Raises ValueError for bad images, labels, settings, and targets that are not
-    finite, negative, or of another shape than the maps.
+    h: maps of sum 1, by default of integrated gradients of the logit (theirs are of the softmax) with 30 right
+    endpoints; p: the softmax; at x_adv both of the softplus surrogate, at x of the model itself. The surrogate's `beta`
+    grows exponentially from its first to its last value (without it second derivatives are 0). Steps are Adam's
+    (`stepper`), and `ball` is the pixel range alone unless given: attacks.Linf(eps) binds it. The last iterate counts;
+    where it changes the prediction, the last one that did not. target_maps (N, H, W) of any sum; `step_size` in pixel
+    units. Returns what `ifia` does: maps of the model itself, kept_step, status; images that the model misclassifies,
+    and those whose map is constant or not finite, are not attacked. Raises ValueError for bad images, labels, settings,
+    and targets that are not finite, negative, or of another shape than the maps.
     """
     ball, stepper = ball or Box(), stepper or Adam()
     check_attack(ball=ball, steps=steps, step_size=step_size)
@@ -80,13 +81,15 @@ def _attack(model, x, y, target, explainer, betas, weights, loop) -> Manipulated
     with torch.no_grad():
         p = model(x.clone()).softmax(1)
     correct, step = p.argmax(1) == y, -1
+    flat = before.flatten(1)
+    seen = flat.isfinite().all(1) & (flat != flat[:, :1]).any(1)  # as in `ifia`: a constant map has no order
     best = Manipulated(
         x_adv=x.clone(),
         before=before,
         after=before.clone(),
-        kendall=torch.where(correct, 1.0, torch.nan).double(),
+        kendall=torch.where(correct & seen, 1.0, torch.nan).double(),
         kept_step=torch.full((len(x),), -1, device=x.device),
-        status=torch.where(correct, NO_STEP, MISCLASSIFIED),
+        status=torch.where(correct, torch.where(seen, NO_STEP, NO_GRADIENT), MISCLASSIFIED),
     )
 
     def raised(x_adv: Tensor) -> Tensor:

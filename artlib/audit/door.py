@@ -17,6 +17,9 @@ from artlib.models import public
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std of torchvision's classifiers
 
 
+PREDICTED = "labels are what the model predicts"
+
+
 class Function(nn.Module):
     """A function from pixels (N, C, H, W) in [0, 1] to logits (N, classes), as a module.
 
@@ -91,31 +94,45 @@ def image_set(
     """At most `limit` images as a set, with the labels that are known, else with what `model` predicts.
 
     images: an `ImageSet`; pixels (N, C, H, W), uint8 or float in [0, 1], rounded to 8 bits, square or not, with
-    `labels` (N,); the name of a data set; or a folder: FOLDER/<class>/*, whose classes in alphabetical order are the
-    model's, or images alone. Files are resized to `size` x `size`, whatever their aspect. Raises ValueError for pixels
-    outside [0, 1], for labels that the model has no output for, and for no images.
+    `labels` (N,); the name of a data set; or a folder: FOLDER/<class>/*, whose classes in alphabetical order are all
+    the model's (without FOLDER/test the fifth of the images that `data.load` takes for tests), or images alone. Of more
+    than `limit` images a fixed random choice is taken. Files are resized to `size` x `size`, whatever their aspect.
+    Raises ValueError for pixels outside [0, 1], for labels that the model has no output for, and for no images.
     """
-    note = "labels are what the model predicts"
+    note = PREDICTED
+    if not isinstance(images, ImageSet | Tensor | Path | str):
+        raise ValueError(
+            f"images are a {type(images).__name__}; give an ImageSet, a tensor, a folder or a data set's name"
+        )
     if isinstance(images, Tensor):
         found = _of_pixels(images, labels)
     elif isinstance(images, ImageSet):
         found, note = images, images.note
     else:
         found = _of_name(str(images), size, limit)
-    found = found.subset(range(min(limit, len(found))))
+    chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:limit].sort().values
+    found = found.subset(chosen)
     if not len(found):
         raise ValueError("there are no images to audit")
     x = found.images[:1].to(next(model.parameters()).dtype) / 255
-    models.check_batch(x, found.labels[:1] * 0, model)
+    try:
+        models.check_batch(x, found.labels[:1] * 0, model)
+    except RuntimeError as error:  # the network's own
+        raise ValueError(
+            f"the network does not take images of shape {tuple(x.shape)}: {error}".split("\n")[0]
+        ) from None
     with torch.no_grad():
         classes = model(x).shape[1]
     if len(found.classes) == 1:  # none were given
         found = replace(found, classes=tuple(map(str, range(classes))), note=note)
         return replace(found, labels=predictions(model, found))
-    if int(found.labels.max()) >= classes:
+    if int(found.labels.max()) >= classes or not (isinstance(images, Tensor) or len(found.classes) == classes):
+        given = (
+            f"labels up to {int(found.labels.max())}" if isinstance(images, Tensor) else f"{len(found.classes)} classes"
+        )
         raise ValueError(
-            f"the images have labels up to {int(found.labels.max())}, the model has {classes} outputs; put the images "
-            "into one folder without classes, or leave labels out, to explain what the model predicts"
+            f"the images have {given}, the model has {classes} outputs; put the images into one folder without "
+            "classes, or leave labels out, to explain what the model predicts"
         )
     return found
 
@@ -138,5 +155,6 @@ def _of_name(name: str, size: int | None, limit: int) -> ImageSet:
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
     if not files:
         return data.load(f"folder:{path}", "test", size=size, limit=limit)
-    pixels = torch.stack([decode(f, path, size or 224)[0] for f in files[:limit]])
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))[:limit].sort().values
+    pixels = torch.stack([decode(files[i], path, size or 224)[0] for i in order.tolist()])
     return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("",), name=path.name, split="test")

@@ -48,9 +48,9 @@ SCHEMA = {  # of report.json, JSON Schema 2020-12
 READING = """Each explanation is a map of how much every pixel matters to the class. An attack changes the image
 by at most eps in every pixel, so that the prediction stays and the map does not. IN is the share of the map's k
 largest pixels that are still among them, K Kendall's rank correlation of all pixels; 100 is a map that did not
-move. LENS-recall forgives shifts of up to w pixels, on diverse pixels it counts one a neighbourhood. "random"
-is a random sign in every pixel: an attack that is no worse than that tells more of the measure than of the
-model."""
+move. An image of which no step keeps the prediction counts as 100. LENS-recall forgives shifts of up to w
+pixels, on diverse pixels it counts one a neighbourhood. "random" is a random sign in every pixel: an attack
+that is no worse than that tells more of the measure than of the model."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,16 @@ class Audit:
     worst: "Figure | None" = None
 
     def board(self) -> "pd.DataFrame":
-        """One row an attribution and attack, one column a metric, with intervals, in percent."""
-        return scoreboard.board(self.explanations)
+        """One row an attribution and attack, one column a metric, with intervals, in percent.
+
+        attacked: images; failed: of these without a step that kept the prediction, which count as 100; unranked: images
+        whose map or gradient is constant, zero or not finite, in no mean.
+        """
+        found = scoreboard.board(self.explanations)
+        first = self.explanations.drop_duplicates("title").set_index("title").reindex(found.index)
+        counts = first.reindex(columns=["images", "failed", "unranked"]).fillna(0).astype(int)
+        attacked = counts["images"] + counts["unranked"]
+        return found.assign(attacked=attacked, failed=counts["failed"], unranked=counts["unranked"])
 
     def plain(self) -> dict[str, Any]:
         """As `SCHEMA` says."""
@@ -78,8 +86,10 @@ class Audit:
     def html(self) -> str:
         """One page without anything that is fetched from elsewhere."""
         a, q = self.about, self.about["questions"]
-        line = f"{a['images']['images']} images of {a['images']['name']}, {a['images']['note'] or 'labels as given'}; "
-        line += f"eps {255 * q['eps']:.3g}/255, {q['steps']} steps, k = {a['k']}; commit {a['machine']['commit'][:7]}"
+        attacked, of = int(self.board()["attacked"].max()), a["images"]
+        line = f"{attacked} of {of['images']} images of {of['name']} attacked, accuracy of {a['accuracy_images']}; "
+        line += f"{of['note'] or 'labels as given'}; eps {255 * q['eps']:.3g}/255, {q['steps']} steps, k = {a['k']}; "
+        line += f"commit {a['machine']['commit'][:7]}"
         parts = [
             f"<h1>How fragile are the explanations of {html.escape(a['model'])}?</h1><p>{html.escape(line)}</p>",
             "<h2>Accuracy</h2>" + scoreboard.board(self.accuracy).to_html(),
@@ -102,7 +112,7 @@ class Audit:
         return folder / "report.html"
 
     def __repr__(self) -> str:
-        return f"{scoreboard.board(self.accuracy)}\n\n{self.board()}"
+        return f"{scoreboard.board(self.accuracy).to_string()}\n\n{self.board().to_string()}"
 
     def _repr_html_(self) -> str:
         return scoreboard.board(self.accuracy).to_html() + self.board().to_html()

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from artlib import costs, results, tables
+from artlib.attacks import KEPT
 from artlib.attacks.objectives import OBJECTIVES
 from artlib.attributions import ATTRIBUTIONS
-from artlib.audit.door import classifier, image_set
+from artlib.audit.door import PREDICTED, classifier, image_set
 from artlib.audit.report import Audit, worst_grid
 from artlib.data import ImageSet
 from artlib.measurements import Accuracy, AttributionRobustness, Measurement
+from artlib.models import check_smooth
 from artlib.settings import Count, Pixels, Settings, Whole
 from artlib.trainings import pick_device
 
@@ -92,6 +94,8 @@ def audit(
     name = name or (model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__))
     test = image_set(images, net, labels=labels, size=size, limit=max(1000, 20 * questions.images))
     asked = questions.measurements(test)
+    if set(questions.objectives) - {"random"}:  # now, and not after minutes of measuring
+        check_smooth(net, test.images[:1].to(next(net.parameters()).device, next(net.parameters()).dtype) / 255)
     if progress:
         print(estimate(net, test, questions, device=device), flush=True)
     options = dict(test=test, name=name, device=device, progress=progress)
@@ -101,8 +105,11 @@ def audit(
     attacked = {t: {0: {"attribution_robustness": r}} for t, r in records.items() if t != "accuracy"}
     table = tables.table(attacked, dataset=test.name, titles={t: t for t in attacked}, columns=COLUMNS)
     held = tables.table({name: {0: {"accuracy": records["accuracy"]}}}, dataset=test.name, titles={name: name})
+    if test.note == PREDICTED:  # 100 by construction
+        held = held[held["metric"] != "natural"].reset_index(drop=True)
     about = {"model": name, "parameters": sum(p.numel() for p in net.parameters()), "images": results.describe(test)}
     about |= {"questions": questions.plain(), "k": next(m.k for t, m in asked.items() if t != "accuracy")}
+    about |= {"accuracy_images": len(records["accuracy"]["values"]["index"])}
     about |= {"machine": results.machine(device), "seconds": sum(r["seconds"] for r in records.values())}
     return Audit(about, held, table, worst)
 
@@ -125,7 +132,8 @@ def _worst(net: nn.Module, asked: dict[str, Measurement], records: dict[str, dic
     title = next((t for t, m in reversed(asked.items()) if t != "accuracy" and m.objective == "topk"), None)
     title = title or next(t for t in reversed(asked) if t != "accuracy")
     values = records[title]["values"]
-    ranked = sorted((k, i) for k, i in zip(values["K"], values["index"], strict=True) if k is not None)
+    rows = zip(values["K"], values["index"], values["status"], strict=True)
+    ranked = sorted((k, i) for k, i, status in rows if k is not None and status == KEPT)
     some = test.subset([i for _, i in ranked[:WORST]])
     if not len(some):
         return None

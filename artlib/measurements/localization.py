@@ -93,7 +93,10 @@ class Localization(Measurement):
             smooth = localization.mean_filter(maps, self.smooth)
             options = dict(connectivity=self.connectivity)
             if self.pipeline == "authors":
-                found = localization_authors.bounding_box(localization_authors.grey(maps[:, None]), threshold)
+                levels = (
+                    localization_authors.coloured(maps) if name == "cam" else localization_authors.grey(maps[:, None])
+                )
+                found = localization_authors.bounding_box(levels, threshold)
                 overlap = localization_authors.iou(found, boxes)
             else:
                 overlap = localization.iou(localization.bounding_box(smooth, threshold, **options), boxes)

@@ -11,6 +11,7 @@ from artlib.attacks.pgd import pgd
 from artlib.attacks.spatial import spatial
 from artlib.attacks.spsa import spsa
 from artlib.data.images import ImageSet
+from artlib.measurements.accuracy import Accuracy
 from artlib.measurements.measurement import Measurement, Metric, at_once, floats, shuffled
 from artlib.progress import bar as progress_bar
 from artlib.settings import Count, NotNegative, Pixels, Positive, Whole
@@ -33,6 +34,7 @@ class OtherThreats(Measurement):
         "spatial": Metric("spatial", paired=True),
         "spatial_random": Metric("spatial, random", paired=True),
     }
+    published = Accuracy.published  # the same balls and steps
     presets = {
         "smoke": dict(
             images=50,
@@ -77,7 +79,7 @@ class OtherThreats(Measurement):
     degrees: NotNegative = 30.0
 
     def columns(self, model: nn.Module, images: ImageSet, *, progress: bool) -> dict[str, Tensor]:
-        """index and a column an attack; NaN where PGD's gradient vanished at every step: nothing was attacked."""
+        """index and a column an attack; NaN where its gradient vanished at every step: nothing was attacked."""
         order = shuffled(images, self)
         some = images.subset(order)
         (x, y), rows = floats(model, some), at_once(self.rows, some)
@@ -108,7 +110,9 @@ class OtherThreats(Measurement):
         def estimated(model, x, y, *, generator):
             options = dict(steps=self.spsa_steps, samples=self.spsa_samples, delta=self.spsa_delta)
             x_adv = spsa(model, x, y, ball=linf, step_size=self.spsa_step_size, generator=generator, **options)
-            return (model(x_adv.clone()).argmax(1) == y).double()
+            held = (model(x_adv.clone()).argmax(1) == y).double()
+            unmoved = (x_adv == x).flatten(1).all(1) & (self.spsa_steps * self.eps > 0)
+            return held.masked_fill(unmoved, torch.nan)  # every estimate was 0
 
         def moved(model, x, y, *, generator):
             grid = (self.spatial_shifts, self.spatial_shifts, self.spatial_turns)

@@ -1,31 +1,40 @@
 """ART's released pipeline from maps to a percentage (facts C-36 to C-38), to show what it does to the numbers."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from artlib.metrics.localization import box_of, largest_component, mean_filter
+from artlib.metrics.localization import box_of, largest_component
 
 
 def grey(attribution: Tensor) -> Tensor:
-    """C-36: an attribution (N, C, H, W) of a whole batch as grey levels 0 to 255, (N, H, W), float64.
+    """C-36: an input gradient (N, C, H, W) of a whole batch as grey levels 0 to 255, (N, H, W), float64.
 
     Mean over channels of magnitudes, min-max over the batch, z-score per image, cut at the 2nd and 98th percentile,
-    min-max over the batch, 3 x 3 mean, Gaussian of 3 pixels, min-max per image, the colours of "cubehelix", their
-    luminance. The ranges of the batch cancel, by the z-score and the range that is the image's own in the end. A batch
-    that is constant is 0.
+    min-max over the batch, 3 x 3 mean with zeros around the map, Gaussian of 3 pixels, then `coloured`. Through those
+    zeros a map's border depends on the other images of its batch. A batch that is constant is 0.
     """
-    import matplotlib
     from scipy import ndimage
 
     maps = _batch_range(attribution.detach().double().abs().mean(1))
     mean, std = maps.mean((1, 2), keepdim=True), maps.std((1, 2), keepdim=True)
     maps = (maps - mean) / std.where(std > 0, 1.0)
     low, high = (torch.quantile(maps.flatten(1), q, dim=1)[:, None, None] for q in (0.02, 0.98))
-    maps = mean_filter(_batch_range(torch.minimum(torch.maximum(maps, low), high)))
-    smooth = torch.from_numpy(ndimage.gaussian_filter(maps.cpu().numpy(), (0, 3, 3)))
-    smooth = smooth - smooth.amin((1, 2), keepdim=True)
-    peak = smooth.amax((1, 2), keepdim=True)
-    rgb = matplotlib.colormaps["cubehelix"]((smooth / peak.where(peak > 0, 1.0)).numpy())[..., :3]
+    maps = F.avg_pool2d(_batch_range(torch.minimum(torch.maximum(maps, low), high))[:, None], 3, 1, 1)[:, 0]
+    return coloured(torch.from_numpy(ndimage.gaussian_filter(maps.cpu().numpy(), (0, 3, 3))))
+
+
+def coloured(maps: Tensor) -> Tensor:
+    """C-36: maps (N, H, W), signed, as grey levels: min-max per image, the colours of "cubehelix", their luminance.
+
+    All that is done to CAM.
+    """
+    import matplotlib
+
+    maps = maps.detach().double().cpu()
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    peak = maps.amax((1, 2), keepdim=True)
+    rgb = matplotlib.colormaps["cubehelix"]((maps / peak.where(peak > 0, 1.0)).numpy())[..., :3]
     return (torch.from_numpy(rgb * 255).floor() @ torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)).round()
 
 

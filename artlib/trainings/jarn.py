@@ -50,7 +50,7 @@ class Jarn(Training):
             torch.manual_seed(0)
             judge = Judge(*x.shape[1:], channels=self.channels)
         judge = judge.to(x)
-        return judge, torch.optim.Adam(judge.parameters(), lr=1e-3)
+        return judge, _Waiting(judge.parameters(), lr=1e-3)
 
     def losses(self, batch: Batch) -> Losses:
         """Cross-entropy and what the discriminator says of the gradients; the helper's is its own and the adaptor's."""
@@ -67,6 +67,15 @@ class Jarn(Training):
         parts = {"deceived": deceived.detach(), "judged": judged.detach()}
         helper = judged - F.softplus(batch.helper(g.detach(), adapting=True)).mean()
         return Losses(each.mean() + self.weight * deceived, logits, parts, helper)
+
+
+class _Waiting(torch.optim.Adam):
+    """Adam that counts no step while there is nothing to learn: its means would begin with zeros."""
+
+    def step(self, closure=None):
+        if any(p.grad is not None and bool(p.grad.any()) for group in self.param_groups for p in group["params"]):
+            return super().step(closure)
+        return None
 
 
 class Judge(nn.Module):

@@ -65,7 +65,7 @@ def test_networks_and_images_of_all_kinds(model, shape):
     assert set(rows.index.unique(0)) == {"gradient, random", "gradient, topk"}
     assert set(rows.index.unique(1)) >= {"IN", "K", "recall_1", "diverse_recall_1"}
     assert (rows["images"] == 3).all() and rows["mean"].between(-100, 100).all()
-    assert found.accuracy.set_index("metric").loc["natural", "mean"] == 100  # its own predictions are the labels
+    assert found.accuracy["metric"].tolist() == ["adversarial"]  # natural is 100 by construction
     assert (rows.loc["gradient, topk"].loc["K", "mean"]) < 100
     assert "labels are what the model predicts" in found.about["images"]["note"]
     assert found.about["k"] == shape[2] * shape[3] // 10
@@ -107,7 +107,10 @@ def test_mean_and_std_are_of_pixels():
         (net(), pixels(2, 3, 8, 8) * 255, {}, "divide by 255"),
         (net(), pixels(2, 3, 8, 8), dict(mean=(0.5,) * 3), "mean and std belong together"),
         (net(), pixels(0, 3, 8, 8), {}, "there are no images to audit"),
+        (net(), pixels(2, 3, 8, 8).numpy(), {}, "images are a ndarray; give an ImageSet, a tensor, a folder"),
+        (net(), pixels(2, 1, 8, 8), {}, "the network does not take images of shape (1, 1, 8, 8): Given groups=1"),
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.tensor([0, 4])), "labels up to 4, the model has 4 outputs"),
+        (net(), "blossoms", {}, "the images have 10 classes, the model has 4 outputs; put the images into one folder"),
         (nn.Sequential(net(), nn.Softmax(1)), pixels(2, 3, 8, 8), {}, "seems to end in a softmax"),
         (lambda x: net()(x).relu(), pixels(2, 3, 8, 8), {}, "write F.relu"),
     ],
@@ -160,7 +163,9 @@ def test_the_report_stands_alone_and_follows_its_schema(tmp_path):
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     told = json.loads((tmp_path / "report" / "report.json").read_text())
     jsonschema.validate(told, SCHEMA)
-    assert len(told["explanations"]) == 2 * 6 and len(told["accuracy"]) == 2
+    assert len(told["explanations"]) == 2 * 6 and len(told["accuracy"]) == 1
+    assert "3 of 8 images of tensors attacked, accuracy of 8" in page and "<th>failed</th>" in page
+    assert "..." not in repr(found)
     assert "&lt;net&gt; &amp; co" in page and "<net>" not in page
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)"', page))
     assert not re.search(r"https?://|<script|<link", page)
@@ -182,3 +187,19 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert json.loads((out / "report.json").read_text())["about"]["questions"]["eps"] == 4 / 255
     with pytest.raises(SystemExit, match="artlib: nowhere is neither a folder"):
         main(["audit", "resnet2b_adv", "nowhere", "--out", str(out)])
+
+
+def test_maps_that_say_nothing_are_counted_and_shown_as_nothing():
+    model = net()
+    nn.init.zeros_(model[-1].weight)
+    model[-1].bias.data[1] = 1.0
+    found = run(model, pixels(8, 3, 10, 10))
+    assert (found.board()["IN"] == "–").all() and (found.board()["unranked"] == 3).all() and found.worst is None
+    assert "nan" not in found.html().lower().split("beside others")[0] and repr(found)
+
+
+def test_images_that_no_attack_moved_are_not_shown():
+    """At eps 0 nothing moves: every measure is 100, every image has failed, and no picture pretends otherwise."""
+    still = Questions(images=3, steps=2, ig_steps=2, eps=0.0, attributions=("gradient",), objectives=("topk",))
+    found = run(net(), pixels(8, 3, 10, 10), questions=still)
+    assert found.board()["failed"].tolist() == [3] and found.worst is None
