@@ -1,5 +1,6 @@
 """The papers' numbers beside ours: a row a training, a column a metric, both numbers and a mark in a cell; claims."""
 
+import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -118,7 +119,9 @@ def _cell(known: "pd.DataFrame", measured: "pd.DataFrame", training: str, metric
     r = measured.loc[(training, metric)]
     if r.get("mean") is None or r["mean"] != r["mean"]:  # no image had a value
         return f"{told} | –" if told else "–"
-    ours = f"{r['mean']:.1f} ({r['low']:.1f}–{r['high']:.1f})"
+    known_metric = tables.metric_columns().get(metric)
+    places = 3 if known_metric and not known_metric[1].unit else 1  # a cosine, not a percentage
+    ours = f"{r['mean']:.{places}f} ({r['low']:.{places}f}–{r['high']:.{places}f})"
     return f"{told} | {ours}" if told else ours
 
 
@@ -143,6 +146,22 @@ def recorded(run: str, *, printed: str = "table1", setting: str | None = None) -
     if table is None:
         return Shown("none recorded yet", "none recorded yet")
     return board(table, recorded_claims(run), printed=printed, setting=setting)
+
+
+def shown(table: str) -> "Shown":
+    """Every recorded run of a figure or table: its numbers and its pictures; a sentence where there is none."""
+    text, markup = [], []
+    for run in runs(table):
+        told, numbers = about(run), measured(results.reference(run))
+        title = f"{told['title']}, {told['preset']} preset, protocol {told['protocol']}, commit {told['commit']}"
+        text.append(f"{title}\n{numbers.to_string()}")
+        markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")
+        for path in sorted(REFERENCE.glob(f"{run}*.png")):
+            data = base64.b64encode(path.read_bytes()).decode()
+            markup.append(
+                f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}" style="max-width: 32em">'
+            )
+    return Shown("\n\n".join(text), "".join(markup)) if text else Shown("none recorded yet", "none recorded yet")
 
 
 def recorded_claims(run: str) -> "pd.DataFrame | None":

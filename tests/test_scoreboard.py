@@ -63,6 +63,14 @@ def test_readme_shows_the_recorded_runs_as_they_are():
     assert readme.MARKS.search(text) and readme.written(text) == text, "run: make readme"
 
 
+def test_a_figure_that_is_recorded_is_shown_with_its_numbers_and_pictures():
+    found = scoreboard.shown("figure6")
+    assert (
+        "CIFAR-10 (JPEG copy), cpu preset" in repr(found) and found._repr_html_().count("data:image/png;base64,") == 1
+    )
+    assert repr(scoreboard.shown("figure99")) == "none recorded yet"
+
+
 def test_a_table_in_markdown():
     table = pd.DataFrame({"a": ["1 | 2"], "b": [3]}, index=["row"])
     assert scoreboard.markdown(table) == "|  | a | b |\n|---|---|---|\n| row | 1 / 2 | 3 |"
