@@ -140,7 +140,7 @@ def test_a_path_with_a_blank_is_no_hindrance(project):
     for training, seed in models:
         last = f"{OPTIONS} --training {training} --seed {seed}"
         assert (runs / f"{training}-seed{seed}.log").read_text().splitlines()[-1] == last
-    said = re.findall(r"^(\w+), seed (\d): (?:train|\d+ s, judge)", first.stdout, re.MULTILINE)
+    said = re.findall(r"^([\w-]+), seed (\d): (?:train|\d+ s, judge)", first.stdout, re.MULTILINE)
     assert sorted(said) == sorted(2 * [(training, str(seed)) for training, seed in models])
     assert said[0][0] == "art" and "a bar" not in first.stdout + first.stderr
     again = make(project, "seeds=[0,1]")
