@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 from artlib import audit, costs, data, distributed, grids, presets, results, scoreboard, tables
+from artlib.attacks.objectives import OBJECTIVES
 from artlib.attributions import ATTRIBUTIONS
 from artlib.data import SETS
 from artlib.measurements import MEASUREMENTS
@@ -86,8 +87,8 @@ def grid(a: argparse.Namespace) -> None:
 
 def estimate(a: argparse.Namespace) -> None:
     """Print what a preset costs on this machine, training by training."""
-    asked = dict(dataset=a.dataset, protocol=a.protocol, trainings=a.training or presets.TABLE1, device="cpu")
-    print(costs.forecast(a.preset, **asked | {"device": pick_device(a.device)}).to_string(float_format="%.3g"))
+    asked = dict(dataset=a.dataset, protocol=a.protocol, trainings=a.training or presets.TABLE1)
+    print(costs.forecast(a.preset, **asked, device=pick_device(a.device)).to_string(float_format="%.3g"))
 
 
 def download(a: argparse.Namespace) -> None:
@@ -124,33 +125,56 @@ def status(a: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    shown = dict(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser = argparse.ArgumentParser(prog="python -m artlib", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = _run_options()
+    _add_training(commands, run)
+    _add_audit(commands)
+    _add_grid(commands, run)
+    one = _command(commands, "estimate", estimate, "what a preset costs on this machine", run)
+    one.add_argument("--training", action="append", choices=TRAININGS, help="default: Table 1's")
+    one = _command(commands, "download", download, "fetch a data set, or find its files")
+    one.add_argument("dataset", choices=SETS)
+    _command(commands, "list", show, "the names there are")
+    _command(commands, "status", status, "what is recorded and stored")
+    return parser
 
+
+def _command(commands, name: str, function, told: str, *parents, words: str = "") -> argparse.ArgumentParser:
+    """A command that calls `function`, with its line in the list of all."""
+    shown = argparse.ArgumentDefaultsHelpFormatter
+    one = commands.add_parser(name, parents=parents, help=told, description=told + words, formatter_class=shown)
+    one.set_defaults(run=function)
+    return one
+
+
+def _run_options() -> argparse.ArgumentParser:
+    """What says which run is meant: of several commands."""
     run = argparse.ArgumentParser(add_help=False)
     preset_help = "smoke tests the code; quick takes minutes, cpu hours, gpu and paper want a GPU"
     run.add_argument("--preset", default="quick", choices=presets.PRESETS, help=preset_help)
     run.add_argument("--dataset", default="blossoms", help=f"{', '.join(SETS)}, or folder:PATH")
     run.add_argument("--protocol", default="paper", choices=PROTOCOLS, help="see DIFFERENCES.md")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    return run
 
-    words = (
-        "Numbers are percent, means over images: IN is the share of a map's top-k pixels that stay so under attack, "
-    )
-    words += "K its rank correlation."
+
+def _add_training(commands, run: argparse.ArgumentParser) -> None:
+    words = ". Numbers are percent, means over images: IN is the share of a map's top-k pixels that stay so under "
+    words += "attack, K its rank correlation."
     for name, told in (("train", "train a model, or find it"), ("judge", "train a model, or find it, and measure it")):
-        one = commands.add_parser(name, parents=[run], help=told, description=f"{told}. {words}", **shown)
+        one = _command(commands, name, train, told, run, words=words)
         one.add_argument("--training", default="art", choices=TRAININGS)
         one.add_argument("--measurement", action="append", choices=MEASUREMENTS, help="of judge; default: Table 1's")
         one.add_argument("--seed", type=int, default=0, help="of weights, order and attacks")
         one.add_argument("--precision", choices=PRECISIONS, help="instead of the preset's")
         one.add_argument("--micro-batch", type=int, help="images at once, for a small card")
         one.add_argument("--resume-edited", action="store_true", help="go on with a checkpoint of other training code")
-        one.set_defaults(run=train)
 
+
+def _add_audit(commands) -> None:
     told = "audit the explanations of any network: accuracy, IN, K, LENS, a report"
-    one = commands.add_parser("audit", help=told, description=told, **shown)
+    one = _command(commands, "audit", run_audit, told)
     one.add_argument("model", help=f"a name of torchvision.models, or one of {', '.join(public.PUBLIC)}")
     one.add_argument("on", metavar="IMAGES", help="a folder of images, FOLDER/<class>/*, or a data set's name")
     one.add_argument("--weights", help="a safetensors file for a network of torchvision's")
@@ -158,40 +182,21 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--std", type=float, nargs="+")
     one.add_argument("--size", type=int, help="pixels a side to which files are resized")
     one.add_argument("--attributions", nargs="+", choices=ATTRIBUTIONS)
-    one.add_argument("--objectives", nargs="+", choices=audit.OBJECTIVES)
-    for name, what in (
-        ("images", "that are attacked"),
-        ("steps", "of an attack"),
-        ("k", "pixels of the top-k"),
-        ("seed", ""),
-    ):
+    one.add_argument("--objectives", nargs="+", choices=OBJECTIVES)
+    numbers = {"images": "that are attacked", "steps": "of an attack", "k": "pixels of the top-k", "seed": ""}
+    for name, what in numbers.items():
         one.add_argument(f"--{name}", type=int, help=what)
     one.add_argument("--eps", type=float, help="of the l_inf ball, in 255ths")
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     one.add_argument("--out", default="audit", help="folder of report.html and report.json")
-    one.set_defaults(run=run_audit)
 
+
+def _add_grid(commands, run: argparse.ArgumentParser) -> None:
     told = "train and measure the rows of a grid of trainings, and write their table"
-    one = commands.add_parser("grid", parents=[run], help=told, description=told, **shown)
+    one = _command(commands, "grid", grid, told, run)
     one.add_argument("grid", choices=grids.GRIDS)
     one.add_argument("--row", action="append", help="of the grid; default: all; a wrong one is answered with the list")
     one.add_argument("--seed", type=int, default=0)
-    one.set_defaults(run=grid)
-
-    told = "what a preset costs on this machine"
-    one = commands.add_parser("estimate", parents=[run], help=told, description=told, **shown)
-    one.add_argument("--training", action="append", choices=TRAININGS, help="default: Table 1's")
-    one.set_defaults(run=estimate)
-    told = "fetch a data set, or find its files"
-    one = commands.add_parser("download", help=told, description=told, **shown)
-    one.add_argument("dataset", choices=SETS)
-    one.set_defaults(run=download)
-    for name, function, told in (
-        ("list", show, "the names there are"),
-        ("status", status, "what is recorded and stored"),
-    ):
-        commands.add_parser(name, help=told, description=told).set_defaults(run=function)
-    return parser
 
 
 if __name__ == "__main__":

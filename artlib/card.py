@@ -1,6 +1,5 @@
 """The reproducibility card of this companion: the variables of the card that LENS was given, filled from provenance."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artlib import files, scoreboard
@@ -9,7 +8,7 @@ from artlib.paths import REFERENCE, ROOT
 if TYPE_CHECKING:
     import pandas as pd
 
-# What the card of LENS says of the paper (the one given to its archive copy); "-" where it is no question of yes or no.
+# What the card of LENS says of the paper (the one given to its archive copy).
 LENS = {
     "Research Type": "Experimental",
     "Pseudocode": "No",
@@ -65,7 +64,7 @@ def _all(runs: dict[str, dict], key: str, what: str, where: str) -> tuple[str, s
 
 
 def _license() -> str:
-    return Path(ROOT / "LICENSE").read_text().split("\n")[0].removesuffix(" License")
+    return (ROOT / "LICENSE").read_text().split("\n")[0].removesuffix(" License")
 
 
 def _sets(runs: dict[str, dict]) -> str:

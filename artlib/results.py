@@ -174,7 +174,7 @@ def state(path: Path) -> str:
         kind = next(t for t in trainings.TRAININGS.values() if t.__qualname__ == recipe["training"]["kind"])
         code = code_digest(trainings.fit, kind, models.find(recipe["arch"]).make)
     except (ValueError, KeyError, StopIteration) as error:
-        return f"stale: {error or 'its training is not listed any more'}"
+        return f"stale: {str(error) or 'its training is not listed any more'}"
     told = f"commit {record['machine']['commit'][:7]}, {record['seconds'] / 60:.0f} minutes"
     return told if code == record["code"] else f"{told}; stale: the training code has changed since"
 

@@ -107,13 +107,14 @@ def beside(
     rows = list(dict.fromkeys([*known.index, *found.index.get_level_values(0)]))
     metrics = [m for m in tables.metric_columns() if m in known or m in found.index.get_level_values(1)]
     known = known.apply(pd.to_numeric, errors="coerce")
-    cells = {tables.heading(m): [_cell(known, found, t, m).replace("nan | ", "") for t in rows] for m in metrics}
+    cells = {tables.heading(m): [_cell(known, found, t, m) for t in rows] for m in metrics}
     names = printed.set_index("training")["approach"].to_dict() | dict(titles or {})
     return pd.DataFrame(cells, index=[names.get(t, t) for t in rows])
 
 
 def _cell(known: "pd.DataFrame", measured: "pd.DataFrame", training: str, metric: str) -> str:
-    told = f"{known.loc[training, metric]:.2f}" if training in known.index and metric in known else ""
+    printed = known.loc[training, metric] if training in known.index and metric in known else float("nan")
+    told = f"{printed:.2f}" if printed == printed else ""
     if (training, metric) not in measured.index:
         return f"{told} | " if told else ""
     r = measured.loc[(training, metric)]

@@ -389,6 +389,15 @@ def test_a_measurement_is_made_once_for_its_model_settings_images_and_code(m, mo
     assert measured(m=m)["values"] == first["values"] and len(calls) == 5
 
 
+def test_what_a_models_file_is_said_to_be(monkeypatch):
+    images = toy()
+    results.model(RECIPE, images, progress=False)
+    path = results.model_path(RECIPE, images)
+    assert results.state(path).startswith("commit ") and "stale" not in results.state(path)
+    monkeypatch.setattr(results.trainings, "TRAININGS", {})
+    assert results.state(path) == "stale: its training is not listed any more"
+
+
 def test_a_measurement_runs_through_the_code_of_its_parts(monkeypatch):
     asked = counted(monkeypatch, results, "code_digest")
     measured()

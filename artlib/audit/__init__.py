@@ -8,14 +8,12 @@ found = audit.audit(net, "photographs", mean=audit.IMAGENET[0], std=audit.IMAGEN
 found.save("audit-of-squeezenet")  # report.html and report.json
 """
 
-from artlib.attacks.objectives import OBJECTIVES
 from artlib.audit.door import IMAGENET, classifier, image_set
 from artlib.audit.report import SCHEMA, Audit, beside
 from artlib.audit.run import Questions, audit, estimate
 
 __all__ = [
     "IMAGENET",
-    "OBJECTIVES",
     "SCHEMA",
     "Audit",
     "Questions",
