@@ -83,6 +83,8 @@ def grid(a: argparse.Namespace) -> None:
     print(results.save_table(tables.table(records, dataset=a.dataset), name, **run))
     if a.grid == "factorial" and len(cells := {row: cell for row, cell in grids.CELLS.items() if row in records}) > 1:
         print(results.save_table(tables.main_effects(records, cells, seed=a.seed), f"{name}-effects", **run))
+    if a.grid == "sweeps":
+        print(results.save_table(tables.trends(records, seed=a.seed).reset_index(), f"{name}-claims", **run))
 
 
 def estimate(a: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from artlib import metrics, results
+from artlib import metrics, paper, results
 from artlib.attacks import KEPT, STATUS, Manipulated
 from artlib.data import ImageSet
 from artlib.measurements import MEASUREMENTS, Measurement, Metric
@@ -157,6 +157,15 @@ def values(
                     kept = [by_image[i] for i in _shared(records, seed, column, moved=moved)]
                 found.setdefault(training, {}).setdefault(column, []).append(kept)
     return found
+
+
+def trends(
+    records: Records, *, seed: int, metrics: Sequence[str] = ("IN", "K", "natural", "adversarial")
+) -> "pd.DataFrame":
+    """`paper.verdicts` on `paper.trends`, of the records of `grids.sweeps`, on the images that all rows have."""
+    generator = torch.Generator().manual_seed(seed)
+    found = values(records, common=True, columns=metrics)
+    return paper.verdicts(found, paper.trends(tuple(metrics)), paired=metrics, generator=generator).rename_axis("claim")
 
 
 def _by_image(record: Mapping[str, dict], column: str, *, moved: bool = False) -> dict[int, float]:

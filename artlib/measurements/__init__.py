@@ -4,12 +4,15 @@ from artlib.measurements.accuracy import Accuracy
 from artlib.measurements.accuracy_curve import AccuracyCurve
 from artlib.measurements.alignment import Alignment
 from artlib.measurements.attribution_robustness import AttributionRobustness
+from artlib.measurements.auto_attack import AutoAttack
 from artlib.measurements.corruptions import CorruptionAccuracy
 from artlib.measurements.localization import Localization
+from artlib.measurements.masking import Masking
 from artlib.measurements.measurement import Measurement, Metric, first_correct, predictions
 from artlib.measurements.other_threats import OtherThreats
 from artlib.measurements.segmentation import Segmentation
 from artlib.measurements.transfer import transfer
+from artlib.measurements.worst_case import WorstCase
 
 MEASUREMENTS = {
     kind.name: kind
@@ -22,6 +25,9 @@ MEASUREMENTS = {
         OtherThreats,
         Localization,
         Segmentation,
+        WorstCase,
+        Masking,
+        AutoAttack,
     )
 }
 
@@ -31,12 +37,15 @@ __all__ = [
     "AccuracyCurve",
     "Alignment",
     "AttributionRobustness",
+    "AutoAttack",
     "CorruptionAccuracy",
     "Localization",
+    "Masking",
     "Measurement",
     "Metric",
     "OtherThreats",
     "Segmentation",
+    "WorstCase",
     "first_correct",
     "predictions",
     "transfer",

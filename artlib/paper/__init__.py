@@ -5,7 +5,7 @@ nothing is transcribed, so its side of a comparison stays blank. A further table
 a further number a row of text.csv.
 """
 
-from artlib.paper.claims import CLAIMS, Claim, claims
+from artlib.paper.claims import CLAIMS, TRENDS, Claim, claims, trends
 from artlib.paper.lens import random_against_attack
 from artlib.paper.published import TABLES, against_paper, published, table
 from artlib.paper.verdicts import (
@@ -26,6 +26,7 @@ __all__ = [
     "SMALLEST_DIFFERENCE",
     "SMALLEST_IMAGES",
     "TABLES",
+    "TRENDS",
     "Claim",
     "Verdict",
     "against_paper",
@@ -34,6 +35,7 @@ __all__ = [
     "published",
     "random_against_attack",
     "table",
+    "trends",
     "verdict",
     "verdicts",
 ]

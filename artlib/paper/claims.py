@@ -81,6 +81,39 @@ def _claim(name: str, better: Mapping, worse: Mapping, *, source: str) -> Claim:
 
 CLAIMS: tuple[Claim, ...] = tuple(claim for name in TABLES for claim in _claims_of(name))
 
+# What section 5 says in words of Figures 8 and 9, which print no numbers: metrics, better and worse setting, both named
+# as the rows of `grids.sweeps`. The values on either side of the paper's own are ours; "saturates" orders nothing.
+_ROBUST = ("IN", "K", "adversarial")
+TRENDS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
+    "robustness first rises with beta": (_ROBUST, (("art", "beta 10"),)),
+    "robustness then falls with beta": (_ROBUST, (("art", "beta 200"),)),
+    "robustness rises with lambda": (_ROBUST, (("lambda 0.75", "lambda 0"), ("lambda 0.75", "lambda 0.25"))),
+    "clean accuracy falls with lambda": (("natural",), (("lambda 0", "lambda 1"), ("lambda 0.25", "lambda 1"))),
+    "robustness rises with the steps up to 3": (_ROBUST, (("art", "steps 1"),)),
+}
+
+
+def trends(metrics: tuple[str, ...], *, dataset: str = "cifar10") -> tuple[Claim, ...]:
+    """The trends of Figures 8 and 9 in some metrics, as orderings of two settings, without printed values."""
+    return tuple(
+        Claim(
+            id=f"sweeps/{metric}/{better}>{worse}",
+            text=f"{dataset}: {text}: {_WORDS.get(metric, metric)} at {better} above that at {worse}",
+            source="Section 5, Figures 8 and 9",
+            object="sweeps",
+            dataset=dataset,
+            setting="",
+            metric=metric,
+            better=better,
+            worse=worse,
+            printed=None,
+        )
+        for text, (of, pairs) in TRENDS.items()
+        for metric in of
+        if metric in metrics
+        for better, worse in pairs
+    )
+
 
 def claims(dataset: str, table: str = "table1", *, setting: str | None = None) -> tuple[Claim, ...]:
     """The claims of a printed table about a data set, in one setting or in all.
