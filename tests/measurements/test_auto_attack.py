@@ -28,11 +28,10 @@ def test_every_part_leaves_at_most_what_the_one_before_has_left_and_torchs_gener
 
 
 def test_square_finds_what_useless_gradients_hide():
-    model, images = Useless(halves(), 0.0), half_bright([2] * 8 + [40], [0] * 9)
-    found = AutoAttack(steps=3, queries=100, targets=1)(model, images, progress=False)
-    fragile = found["index"] < 8
-    assert found["auto_attack"][fragile].mean() < 0.5 < found["fab_t"][fragile].mean()  # random starts find a few
-    assert found["auto_attack"][~fragile].item() == 1
+    asked = AutoAttack(eps=64 / 255, steps=3, queries=200, targets=1)
+    found = asked(Useless(network(), 0.0), pictures(), progress=False)
+    left = {name: found[name].sum() for name in AutoAttack.metrics}
+    assert left["auto_attack"] < left["fab_t"] - 3, left
 
 
 def test_without_the_package_the_way_out_is_said(monkeypatch):
