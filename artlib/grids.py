@@ -23,6 +23,7 @@ CELLS = {  # of the factorial: where ART's rows stand
 }
 LENGTHS = {"smoke": (1, 2), "quick": (1, 2), "cpu": (1, 2, 4, 8, 16)}  # epochs, by preset
 WEIGHTS = (2.0, 8.0)  # lambda of Eq. 6, beside the paper's 0.5
+RATES = (0.1, 3.0)  # times the learning rate, of Natural and PGD among `others`
 # Around the paper's 50, 0.5 and 3 (section 5); the text names none of the values that Figures 8 and 9 sweep.
 SWEPT = {"beta": (10.0, 25.0, 100.0, 200.0), "lambda": (0.0, 0.25, 0.75, 1.0), "steps": (1, 2, 5, 7)}
 FIELDS = {"beta": "beta", "lambda": "weight", "steps": "steps"}  # of `Art`, by what Figures 8 and 9 call them
@@ -76,7 +77,7 @@ LIVE = {  # the rows that a notebook trains itself, where not all
     "lengths": {"quick": ("natural 1", "natural 2", "pgd 1", "pgd 2", "art 1", "art 2")},
     "sweeps": {"quick": ("art", "beta 10", "beta 200", "lambda 0", "lambda 1", "steps 1")},
     "objectives": {"quick": ("art_l2", "art_cosine", "art_least_likely", "art")},
-    "others": {"quick": ("natural", "pgd", "trades", "cure", "jarn", "igr", "art", "art_combined")},
+    "others": {"quick": ("natural", "pgd", "trades", "cure", "jarn", "igr", "lga", "art", "art_combined")},
 }
 
 
@@ -188,13 +189,16 @@ def objectives(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]
 def others(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     """Trainings that ART's appendix C compares with, and newer ones, beside those of Table 1.
 
-    IGR on PGD and on TRADES; `art_combined` as in `objectives`, of which it and `art` are rows.
+    IGR on PGD and on TRADES; `art_combined` as in `objectives`, of which it and `art` are rows. Natural and PGD with
+    other learning rates are cheap controls: what they gain needs no other loss.
     """
     at = dict(dataset=dataset, seed=seed, **SMALLER["others"].get(preset, {}))
-    rows: dict[str, str | Training] = {t: t for t in ("natural", "pgd", "trades", "cure", "jarn", "igr")}
+    rows: dict[str, str | Training] = {t: t for t in ("natural", "pgd", "trades", "cure", "jarn", "igr", "lga")}
     rows |= {"igr_trades": Igr.of(dataset, on="trades"), "art": "art"}
     rows |= {"art_combined": ArtVariant.of(dataset, objective="combined")}
-    return {name: presets.recipe(preset, t, **at) for name, t in rows.items()}
+    found = {name: presets.recipe(preset, t, **at) for name, t in rows.items()}
+    rates = {f"{t} lr x{f:g}": replace(found[t], lr=f * found[t].lr) for t in ("natural", "pgd") for f in RATES}
+    return found | rates
 
 
 GRIDS = {grid.__name__: grid for grid in (factorial, lengths, sweeps, objectives, others)}

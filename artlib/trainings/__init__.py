@@ -7,6 +7,7 @@ from artlib.trainings.fit import arithmetic, build_model, fit, learning_rate, pi
 from artlib.trainings.ig_norm import IgNorm, IgSumNorm
 from artlib.trainings.igr import Igr
 from artlib.trainings.jarn import Jarn
+from artlib.trainings.lga import Lga
 from artlib.trainings.natural import Natural
 from artlib.trainings.pgd import Pgd
 from artlib.trainings.recipe import PRECISIONS, Recipe, paper_recipe
@@ -14,7 +15,8 @@ from artlib.trainings.trades import Trades
 from artlib.trainings.training import PROTOCOLS, Batch, InnerAttack, Losses, Training
 
 TRAININGS = {
-    training.name: training for training in (Natural, Pgd, Trades, IgNorm, IgSumNorm, Cure, Jarn, Igr, Art, ArtVariant)
+    training.name: training
+    for training in (Natural, Pgd, Trades, IgNorm, IgSumNorm, Cure, Jarn, Igr, Lga, Art, ArtVariant)
 }
 
 
@@ -36,6 +38,7 @@ __all__ = [
     "Igr",
     "InnerAttack",
     "Jarn",
+    "Lga",
     "Losses",
     "Natural",
     "Pgd",
