@@ -171,8 +171,14 @@ def test_a_table_of_lengths_has_costs_and_the_last_l_attr():
 def test_others_share_their_rows_with_the_objectives():
     rows, objectives = (make("cpu", dataset="cifar10") for make in (grids.others, grids.objectives))
     assert rows["art"] == objectives["art"] and rows["art_combined"] == objectives["art_combined"]
-    assert {n for n in rows if n in TRAININGS} >= {"natural", "pgd", "art", "trades", "cure", "jarn", "igr"}
+    assert {n for n in rows if n in TRAININGS} >= {"natural", "pgd", "art", "trades", "cure", "jarn", "igr", "lga"}
+    controls = {name: name.split(" lr x") for name in rows if " lr x" in name}
+    assert len(controls) == 4
+    for name, (training, factor) in controls.items():
+        assert rows[name] == replace(rows[training], lr=float(factor) * rows[training].lr)
     for name, recipe in rows.items():
+        if name in controls:
+            continue
         assert replace(recipe, training=Natural()) == rows["natural"]
         assert recipe.training.name == {"igr_trades": "igr", "art_combined": "art-variant"}.get(name, name)
     assert rows["igr_trades"].training == replace(rows["igr"].training, on="trades")
