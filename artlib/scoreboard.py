@@ -37,7 +37,7 @@ def about(run: str) -> dict:
     told = json.loads((REFERENCE / f"{run}.json").read_text())
     data = told["data"][0]
     name = NAMES.get(data["name"], data["name"])
-    note = data["note"].removeprefix(name).strip(" ()")
+    note = data["note"].removeprefix(name).translate({ord(c): None for c in "()"}).strip()
     title = f"{name} ({note})" if note else name
     commit = told["machine"]["commit"][:7]
     return {"dataset": data["name"], "title": title, "commit": commit} | {k: told[k] for k in ("preset", "protocol")}
