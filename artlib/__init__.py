@@ -5,7 +5,7 @@ The way of the data; a module imports only from its left, and from everywhere `p
 
     data -> models -> compiled -> attributions -> attacks -> trainings -> measurements -> presets -> grids -> results
                                                                                                                 |
-                                                                audit, card <- scoreboard <- plots <- tables, costs
+                                                    audit, card <- scoreboard <- plots <- effects <- tables, costs
 
 Modules load on first use (`import artlib; artlib.metrics.kendall`), so that `import artlib` itself costs nothing.
 """
@@ -35,6 +35,7 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "results",
     "costs",
     "tables",
+    "effects",
     "plots",
     "boxes",
     "scoreboard",

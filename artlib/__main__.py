@@ -7,7 +7,7 @@ import argparse
 import sys
 from dataclasses import replace
 
-from artlib import audit, costs, data, distributed, grids, presets, results, scoreboard, tables
+from artlib import audit, costs, data, distributed, effects, grids, presets, results, scoreboard, tables
 from artlib.attacks.objectives import OBJECTIVES
 from artlib.attributions import ATTRIBUTIONS
 from artlib.data import SETS
@@ -82,9 +82,14 @@ def grid(a: argparse.Namespace) -> None:
     name = f"grid-{a.grid}-{slug(a.dataset)}-seed{a.seed}"
     print(results.save_table(tables.table(records, dataset=a.dataset), name, **run))
     if a.grid == "factorial" and len(cells := {row: cell for row, cell in grids.CELLS.items() if row in records}) > 1:
-        print(results.save_table(tables.main_effects(records, cells, seed=a.seed), f"{name}-effects", **run))
+        print(results.save_table(effects.main_effects(records, cells, seed=a.seed), f"{name}-effects", **run))
+    verdicts = None
     if a.grid == "sweeps":
-        print(results.save_table(tables.trends(records, seed=a.seed).reset_index(), f"{name}-claims", **run))
+        verdicts = effects.trends(records, seed=a.seed)
+    elif a.grid == "factorial" and grids.RIVAL in records:
+        verdicts = effects.against(records, grids.RIVAL, seed=a.seed)
+    if verdicts is not None:
+        print(results.save_table(verdicts.reset_index(), f"{name}-claims", **run))
 
 
 def estimate(a: argparse.Namespace) -> None:

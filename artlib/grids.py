@@ -21,6 +21,7 @@ CELLS = {  # of the factorial: where ART's rows stand
     for anchor in ANCHORS
     for statistics in STATISTICS
 }
+RIVAL = "pgd held"  # of the factorial's ART rows
 LENGTHS = {"smoke": (1, 2), "quick": (1, 2), "cpu": (1, 2, 4, 8, 16)}  # epochs, by preset
 WEIGHTS = (2.0, 8.0)  # lambda of Eq. 6, beside the paper's 0.5
 RATES = (0.1, 3.0)  # times the learning rate, of Natural and PGD among `others`

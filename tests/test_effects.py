@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from artlib import tables
+from artlib import effects, paper
 
 CELLS = {f"{a}{b}": dict(first=a, second=b) for a, b in itertools.product(("low", "middle", "high"), ("off", "on"))}
 
@@ -30,7 +30,7 @@ def records(shift, images=60, seeds=1, base=None) -> dict:
 
 
 def found(rec, **options) -> pd.DataFrame:
-    return tables.main_effects(rec, CELLS, columns=["natural"], **options).set_index(["factor", "to"])
+    return effects.main_effects(rec, CELLS, columns=["natural"], **options).set_index(["factor", "to"])
 
 
 def additive(first, second):
@@ -59,7 +59,7 @@ def test_the_interval_is_that_of_a_paired_difference():
     """Two cells: the bootstrap of the per-image differences, by numpy with other draws."""
     cells, a, b = {"x": dict(f="0"), "y": dict(f="1")}, noise(80, 1), noise(80, 2)
     rec = {"x": {0: record(dict(enumerate(a)))}, "y": {0: record(dict(enumerate(a + 0.3 * b)))}}
-    row = tables.main_effects(rec, cells, columns=["natural"], samples=4000).iloc[0]
+    row = effects.main_effects(rec, cells, columns=["natural"], samples=4000).iloc[0]
     draws = np.random.default_rng(3).integers(80, size=(4000, 80))
     low, high = np.quantile(100 * (0.3 * b)[draws].mean(1), [0.025, 0.975])
     assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.15)
@@ -94,27 +94,35 @@ def test_the_same_seed_gives_the_same_interval():
     assert not found(rec).equals(found(rec, seed=1))
 
 
-def test_effects_of_means_are_those_of_the_images():
-    rec = records(additive)
-    table = tables.table(rec | {"other": rec["lowon"]}, dataset="toy", columns=["natural"])
-    columns = ["metric", "factor", "from", "to", "effect"]
-    of_images = tables.main_effects(rec, CELLS, columns=["natural"])
-    pd.testing.assert_frame_equal(tables.main_effects_of_means(table, CELLS)[columns], of_images[columns])
-
-
 def test_what_cannot_be_averaged_is_refused():
     rec = records(additive)
     with pytest.raises(ValueError, match=r"5 cells are no full factorial of first \(3\), second \(2\)"):
-        tables.main_effects(rec, {k: v for k, v in CELLS.items() if k != "lowon"})
+        effects.main_effects(rec, {k: v for k, v in CELLS.items() if k != "lowon"})
     with pytest.raises(ValueError, match="no records of lowon: every cell"):
-        tables.main_effects({k: v for k, v in rec.items() if k != "lowon"}, CELLS)
+        effects.main_effects({k: v for k, v in rec.items() if k != "lowon"}, CELLS)
     rec["lowon"] = {0: record({0: None})}
     with pytest.raises(ValueError, match="no image has a natural in lowon"):
-        tables.main_effects(rec, CELLS, columns=["natural"])
+        effects.main_effects(rec, CELLS, columns=["natural"])
 
 
 def test_all_metrics_of_the_records_unless_told():
     rec = records(additive)
     for seeds in rec.values():
         seeds[0]["accuracy"]["values"]["adversarial"] = seeds[0]["accuracy"]["values"]["natural"]
-    assert list(tables.main_effects(rec, CELLS)["metric"].unique()) == ["natural", "adversarial"]
+    assert list(effects.main_effects(rec, CELLS)["metric"].unique()) == ["natural", "adversarial"]
+
+
+def test_every_art_row_is_asked_what_table_1_says_of_art_and_pgd():
+    values = {"pgd held": 0.3 + 0.2 * noise(), "art good": 0.6 + 0.2 * noise(seed=1), "art bad": 0.1 * noise(seed=2)}
+    rec = {name: {0: record(dict(enumerate(v)))} for name, v in values.items()}
+    for seeds in rec.values():
+        seeds[0]["accuracy"]["values"]["adversarial"] = seeds[0]["accuracy"]["values"]["natural"]
+    found = effects.against(rec, "pgd held", seed=0)
+    assert len(found) == 2 * sum({c.better, c.worse} == {"art", "pgd"} for c in paper.claims("cifar10"))
+    assert found["order"].dropna().to_dict() == {
+        "factorial/natural/art good>pgd held": "reproduced",
+        "factorial/natural/art bad>pgd held": "not reproduced",
+        "factorial/adversarial/pgd held>art good": "not reproduced",
+        "factorial/adversarial/pgd held>art bad": "reproduced",
+    }
+    assert found["distance_better"].isna().all()

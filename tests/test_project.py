@@ -22,6 +22,11 @@ from artlib.paths import ROOT
 
 CORE = {"torch", "torchvision", "numpy", "scipy", "pandas", "safetensors", "tqdm", "matplotlib", "seaborn"}
 CORE |= {"PIL"}  # torchvision cannot be installed without it
+OPTIONAL = {  # by module: what it asks for when it is used, and says how to get
+    "progress": "IPython",
+    "auto_attack": "torchattacks",
+    "by_captum": "captum",
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = [line for group in PROJECT["optional-dependencies"].values() for line in group]
 BOUNDS = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS]
@@ -110,7 +115,7 @@ def test_a_module_imports_only_from_its_left(path):
 @by_name(SOURCES)
 def test_a_module_needs_the_core_only(path):
     allowed = CORE | {"artlib"} | sys.stdlib_module_names
-    allowed |= {"IPython"} if path.stem == "progress" else set()  # which asks for it inside a kernel alone
+    allowed |= {OPTIONAL.get(path.stem)}
     assert not [name for name in imports(path) if name.split(".")[0] not in allowed]
 
 

@@ -1,0 +1,115 @@
+"""What a grid of trainings says: main effects of its factors, trends, and each row against a rival."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from artlib import paper, tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Cells = Mapping[str, Mapping[str, str]]  # by row of a factorial: its level of every factor
+
+
+def main_effects(
+    records: tables.Records, cells: Cells, *, columns: Sequence[str] | None = None, samples: int = 2000, seed: int = 0
+) -> "pd.DataFrame":
+    """One row per metric, factor and level but its first: the mean at this level less that at the first level.
+
+    Means are over the other factors' levels (and over seeds), in the unit of the metric. low, high: the 95 % percentile
+    bootstrap over images, drawn with replacement and the same in every cell, so that cells are paired by image; an
+    image counts in the cells where it has a value, since IN and K are taken on what each model classifies correctly.
+    images: how many are drawn from. Rows of records that are no cell are left out.
+    Raises ValueError for cells that are no full factorial, and for a cell without records or without a value.
+    """
+    import pandas as pd
+
+    contrasts, rows = _contrasts(cells), []
+    if missing := [name for name in cells if not records.get(name)]:
+        raise ValueError(f"no records of {', '.join(missing)}: every cell of the factorial must be measured")
+    every = tables.metric_columns(details=columns is not None)
+    measured = {m for name in cells for record in records[name].values() for m in record}
+    for column in columns or [c for c, (name, _) in every.items() if name in measured]:
+        values = [_by_cell(records[name], column) for name in cells]  # by cell and seed: value by image
+        images = sorted({i for seeds in values for each in seeds for i in each})
+        if empty := [name for name, seeds in zip(cells, values, strict=True) if not all(seeds)]:
+            raise ValueError(f"no image has a {column} in {', '.join(empty)}")
+        draws = torch.randint(len(images), (samples, len(images)), generator=torch.Generator().manual_seed(seed))
+        weights = torch.zeros(samples, len(images), dtype=torch.float64)
+        weights.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))
+        weights = torch.cat([torch.ones(1, len(images), dtype=torch.float64), weights])  # first the sample itself
+        means = torch.stack([_cell_means(weights, seeds, images) for seeds in values], 1)
+        for (factor, first, level), contrast in contrasts.items():
+            found = means @ contrast
+            low, high = found[1:].nanquantile(found.new_tensor([0.025, 0.975])).tolist()
+            numbers = {"effect": found[0].item(), "low": low, "high": high, "images": len(images)}
+            rows.append({"metric": column, "factor": factor, "from": first, "to": level} | numbers)
+    return pd.DataFrame(rows)
+
+
+def _contrasts(cells: Cells) -> dict[tuple[str, str, str], Tensor]:
+    """By factor, first and other level: weights of the cells, 1 / n at the other level and -1 / n at the first."""
+    factors = {f: list(dict.fromkeys(cell[f] for cell in cells.values())) for f in next(iter(cells.values()))}
+    expected = 1
+    for levels in factors.values():
+        expected *= len(levels)
+    if len({tuple(cell.items()) for cell in cells.values()}) != expected or len(cells) != expected:
+        raise ValueError(
+            f"{len(cells)} cells are no full factorial of {', '.join(f'{f} ({len(v)})' for f, v in factors.items())}"
+        )
+    found = {}
+    for factor, (first, *others) in factors.items():
+        at = {v: torch.tensor([float(c[factor] == v) for c in cells.values()]).double() for v in (first, *others)}
+        found |= {(factor, first, v): at[v] / at[v].sum() - at[first] / at[first].sum() for v in others}
+    return found
+
+
+def _by_cell(seeds: Mapping[int, Mapping[str, dict]], column: str) -> list[dict[int, float]]:
+    name, metric = tables.metric_columns()[column]
+    each = [record[name]["values"] for record in seeds.values()]
+    return [{i: metric.scale * v for i, v in zip(e["index"], e[column], strict=True) if v is not None} for e in each]
+
+
+def _cell_means(weights: Tensor, seeds: list[dict[int, float]], images: list[int]) -> Tensor:
+    """The mean of one cell by draw, (draws,), over the images that have a value in it, then over seeds."""
+    found = []
+    for values in seeds:
+        kept = torch.tensor([float(i in values) for i in images], dtype=torch.float64)
+        each = torch.tensor([values.get(i, 0.0) for i in images], dtype=torch.float64)
+        found.append(weights @ each / (weights @ kept))
+    return torch.stack(found).mean(0)
+
+
+def trends(
+    records: tables.Records, *, seed: int, metrics: Sequence[str] = ("IN", "K", "natural", "adversarial")
+) -> "pd.DataFrame":
+    """`paper.verdicts` on `paper.trends`, of the records of `grids.sweeps`, on the images that all rows have."""
+    generator = torch.Generator().manual_seed(seed)
+    found = tables.values(records, common=True, columns=metrics)
+    return paper.verdicts(found, paper.trends(tuple(metrics)), paired=metrics, generator=generator).rename_axis("claim")
+
+
+def against(records: tables.Records, rival: str, *, seed: int) -> "pd.DataFrame":
+    """What Table 1 says of ART and PGD on CIFAR-10, of every ART row of a factorial and of `rival` as PGD.
+
+    `paper.verdicts`, without printed values, on the images that both rows have.
+    """
+    import pandas as pd
+
+    asked = [c for c in paper.claims("cifar10") if {c.better, c.worse} == {"art", "pgd"}]
+    found = []
+    for row in (row for row in records if row.startswith("art ")):
+        own = {"art": row, "pgd": rival}
+        sides = [(own[c.better], own[c.worse]) for c in asked]
+        claims = [
+            replace(c, id=f"factorial/{c.metric}/{b}>{w}", better=b, worse=w, printed=None)
+            for c, (b, w) in zip(asked, sides, strict=True)
+        ]
+        pair = tables.values({name: records[name] for name in (row, rival)}, common=True)
+        options = dict(paired=[c.metric for c in asked], generator=torch.Generator().manual_seed(seed))
+        found.append(paper.verdicts(pair, claims, **options))
+    return pd.concat(found).drop(columns="text").rename_axis("claim")
