@@ -195,7 +195,10 @@ def test_the_gradient_of_the_objective_is_its_finite_difference(kind, monkeypatc
 
 @pytest.mark.parametrize("statistics", models.STATISTICS)
 def test_with_batch_normalisation_too(statistics):
-    """By every kind of statistics: "batch" makes an image's gradient depend on the others, through every derivative."""
+    """By every kind of statistics: "batch" makes an image's gradient depend on the others, through every derivative.
+
+    "held" is of the attack alone: the loss has the batch's own, as PGD's has.
+    """
     net = models.build("wrn-10-1", 2, size=12, dtype=F64).train()
     images = toy(6)
     v = images.images.double() / 255
@@ -203,7 +206,7 @@ def test_with_batch_normalisation_too(statistics):
     b = Batch(net, v, images.labels, start=t.start(v, generator=torch.Generator().manual_seed(3)))
     twin = copy.deepcopy(net)
     total = t.losses(b).total
-    with models.normalised_by(statistics, twin, b.start):
+    with models.normalised_by("running" if statistics == "running" else "batch", twin, b.start):
         path = [(v + k / 3 * (b.start - v)).requires_grad_() for k in (1, 2, 3)]
         losses = [F.cross_entropy(twin(z), b.y, reduction="sum") for z in path]
         g = sum(torch.autograd.grad(a, z, create_graph=True)[0] for a, z in zip(losses, path, strict=True)) / 3
@@ -214,6 +217,45 @@ def test_with_batch_normalisation_too(statistics):
     slopes = [a + g for a, g in zip(slopes, torch.autograd.grad(plain, list(twin.parameters())), strict=True)]
     for a, g in zip(torch.autograd.grad(total, list(net.parameters())), slopes, strict=True):
         same(a, g)
+
+
+def by_length(net) -> tuple[float, float]:
+    """The slope of the norm along the length of all weights that a batch normalisation follows, and the norm."""
+    images = toy(6)
+    v = images.images.double() / 255
+    t = IgNorm(steps=0, points=3, attack_points=3, statistics="held")
+    b = Batch(net, v, images.labels, start=t.start(v, generator=torch.Generator().manual_seed(3)))
+    inside = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)][:-1]
+    slopes = torch.autograd.grad(t._norm(b, b.start), inside)
+    return sum((w * g).sum() for w, g in zip(inside, slopes, strict=True)).item(), t._norm(b, b.start).item()
+
+
+def test_the_norm_does_not_fall_with_the_length_of_weights_that_are_normalised_anyway(monkeypatch):
+    """The batch's statistics take the length out again; with constant ones the norm is nearly proportional to it."""
+    chain = [nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6, eps=1e-12), nn.ReLU()]
+    chain += [nn.Conv2d(6, 6, 3, bias=False), nn.BatchNorm2d(6, eps=1e-12), nn.ReLU()]
+    chain += [nn.Conv2d(6, 6, 1, bias=False), nn.Flatten(), nn.Linear(384, 2)]
+    torch.manual_seed(0)
+    net = models.wrap(nn.Sequential(*chain).double(), (0.3,) * 3, (0.2,) * 3).train()
+    slope, value = by_length(net)
+    assert abs(slope) < 1e-9 < value
+    monkeypatch.setattr("artlib.trainings.ig_norm._normalised", models.normalised_by)
+    slope, value = by_length(net)
+    assert slope > value
+
+
+def test_running_averages_move_with_the_images_alone():
+    net = models.build("wrn-10-1", 2, size=12, dtype=F64).train()
+    images = toy(6)
+    b = Batch(net, images.images.double() / 255, images.labels)
+    b.start = IgNorm().start(b.x, generator=torch.Generator().manual_seed(3))
+    twin = copy.deepcopy(net)
+    IgNorm.of("cifar10", steps=1, points=3).losses(b)
+    Natural().losses(replace(b, model=twin))
+    assert all(
+        torch.equal(a, c) for (n, a), c in zip(net.named_buffers(), twin.buffers(), strict=True) if "num" not in n
+    )
+    assert {m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
 
 
 # ------------------------------------------------------------------ limits and identities
