@@ -190,10 +190,10 @@ def _weight_gradients(model: nn.Module, z: Tensor, y: Tensor, c: Tensor) -> tupl
 def _normalised(statistics: str, model: nn.Module, x_adv: Tensor) -> Iterator[None]:
     """The network whose norm is minimised: "held" statistics are the attack's alone, as in PGD training.
 
-    With constant statistics the norm falls when the weights before a batch normalisation shrink, though the network that
-    is trained does not see their length: the gradient is one of another function, and ended in a constant network. So
-    the loss has the batch's own statistics and the gradient through them. Running averages do not move, since the path
-    would outweigh the images.
+    With constant statistics the norm falls when the weights before a batch normalisation shrink, though the network
+    that is trained does not see their length: the gradient is one of another function, and ended in a constant network.
+    So the loss has the batch's own statistics and the gradient through them. Running averages do not move, since the
+    path would outweigh the images.
     """
     if statistics != "held":
         with normalised_by(statistics, model, x_adv):
