@@ -90,7 +90,8 @@ def pairs(
     difference: mean of a less mean of b, in points; low, high: its 95 % interval (`paper.verdict`); p: of the paired
     test that flips the signs of the images' differences at random (Fisher's), p_holm: the same after Holm's
     correction for all pairs of this group and metric; resolves: the smallest difference that as many images, as
-    scattered as these, would show in four of five samples, 2.8 standard errors. Of several seeds an image's mean.
+    scattered as these, would show in four of five samples, 2.8 standard errors; NaN where no image differs. Of several
+    seeds an image's mean.
     """
     import pandas as pd
 
@@ -124,7 +125,7 @@ def _pair(a: torch.Tensor, b: torch.Tensor, *, samples: int, generator: torch.Ge
     signs = 2.0 * torch.randint(2, (samples, n), generator=generator).double() - 1
     more = ((signs @ d).abs() >= d.sum().abs() * (1 - 1e-12)).sum().item()
     numbers = {"difference": found.difference, "low": found.low, "high": found.high, "images": n}
-    return numbers | {"p": (1 + more) / (1 + samples), "resolves": POWER * d.std().item() / n**0.5}
+    return numbers | {"p": (1 + more) / (1 + samples), "resolves": POWER * d.std().item() / n**0.5 or float("nan")}
 
 
 def _holm(rows: list[dict]) -> list[dict]:
@@ -191,3 +192,18 @@ def explained() -> "pd.DataFrame | None":
     names = sorted(p.stem for p in REFERENCE.glob("lens-*-claim.csv"))
     found = [results.reference(name).assign(run=name.removesuffix("-claim")) for name in names]
     return pd.concat(found, ignore_index=True) if found else None
+
+
+def natural_and_adversarial(groups: Mapping[str, Group], column: str) -> dict[str, dict[str, list[float]]]:
+    """By group the values of its rows Natural and PGD on common images, for `paper.adversarial_advantage`.
+
+    Groups without both, and without a value of `column` in both, are left out.
+    """
+    found = {}
+    for group, records in groups.items():
+        rows = {"natural": "Natural", "pgd": next((r for r in records if r.startswith("PGD-") and "," not in r), "")}
+        if all(row in records for row in rows.values()):
+            sides = _common(records, list(rows.values()), column)
+            if len(sides[0]):
+                found[group] = {name: side.tolist() for name, side in zip(rows, sides, strict=True)}
+    return found

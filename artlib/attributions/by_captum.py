@@ -70,7 +70,9 @@ def _captum(name: str, create_graph: bool) -> ModuleType:
     if create_graph:
         raise ValueError(f"{name} leaves no graph: it cannot be attacked by its gradient, use objective 'random'")
     try:
-        import captum.attr
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")  # of its progress bars, none of which show
+            import captum.attr
     except ImportError:
         raise ModuleNotFoundError(f"{name} needs captum, which is not installed: pip install captum") from None
     return captum.attr
