@@ -6,7 +6,7 @@ a further number a row of text.csv.
 """
 
 from artlib.paper.claims import CLAIMS, TRENDS, Claim, claims, trends
-from artlib.paper.lens import random_against_attack
+from artlib.paper.lens import adversarial_advantage, random_against_attack
 from artlib.paper.published import TABLES, against_paper, published, table
 from artlib.paper.verdicts import (
     MARKS,
@@ -29,6 +29,7 @@ __all__ = [
     "TRENDS",
     "Claim",
     "Verdict",
+    "adversarial_advantage",
     "against_paper",
     "claims",
     "on_common_images",

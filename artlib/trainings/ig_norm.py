@@ -108,7 +108,7 @@ class IgNorm(InnerAttack):
         model, difference, scale = batch.model, x_adv - batch.x, self.points * len(x_adv)
         weights = [p for p in model.parameters() if p.requires_grad]
         gradients = [torch.zeros_like(p) for p in weights]
-        with normalised_by(self.statistics, model, x_adv), _one_function(model):
+        with _normalised(self.statistics, model, x_adv), _one_function(model):
             ig = difference * _mean_gradient(batch, x_adv, self.points)[0]
             for _, z in _path(batch.x, x_adv, self.points):
                 c = ig.sign() * difference
@@ -184,6 +184,29 @@ def _weight_gradients(model: nn.Module, z: Tensor, y: Tensor, c: Tensor) -> tupl
     with torch.enable_grad():
         g = input_gradient(model, z, y, target="loss", create_graph=True)
         return torch.autograd.grad((g * c).sum(), weights, materialize_grads=True)
+
+
+@contextmanager
+def _normalised(statistics: str, model: nn.Module, x_adv: Tensor) -> Iterator[None]:
+    """The network whose norm is minimised: "held" statistics are the attack's alone, as in PGD training.
+
+    With constant statistics the norm falls when the weights before a batch normalisation shrink, though the network
+    that is trained does not see their length: the gradient is one of another function, and ended in a constant network.
+    So the loss has the batch's own statistics and the gradient through them. Running averages do not move, since the
+    path would outweigh the images.
+    """
+    if statistics != "held":
+        with normalised_by(statistics, model, x_adv):
+            yield
+        return
+    layers = [(m, m.momentum) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    try:
+        for m, _ in layers:
+            m.momentum = 0.0
+        yield
+    finally:
+        for m, momentum in layers:
+            m.momentum = momentum
 
 
 @contextmanager

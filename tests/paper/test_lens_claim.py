@@ -63,3 +63,31 @@ def test_seeds_are_pooled_and_make_the_interval_no_narrower():
 def test_an_attack_that_takes_nothing_explains_nothing():
     same = {"IN": np.full(60, 100.0)}
     assert np.isnan(found(same, same).loc["IN", "explained"])
+
+
+# ------------------------------------------------------------------ the third claim
+
+
+def around(mean, n=100, seed=0):
+    noise = torch.Generator().manual_seed(seed)
+    return (mean + 5 * torch.randn(n, generator=noise, dtype=torch.float64)).tolist()
+
+
+def advantage(**sets):
+    return paper.adversarial_advantage(sets, large=("big",), generator=torch.Generator().manual_seed(0))
+
+
+def test_the_advantage_vanishes_stays_or_was_not_measured():
+    small = {"pgd": around(60), "natural": around(30, seed=1)}
+    gone = advantage(small=small, big={"pgd": around(31, seed=2), "natural": around(30, seed=3)})
+    assert gone["verdict"].to_dict() == {"small": "reproduced", "big": "reproduced"}
+    assert gone.loc["small", "difference"] == pytest.approx(30, abs=2) and gone["size"].tolist() == ["small", "large"]
+    stays = advantage(small=small, big={"pgd": around(60, seed=2), "natural": around(30, seed=3)})
+    assert stays.loc["big", "verdict"] == "not reproduced"
+    between = advantage(small=small, big={"pgd": around(45, seed=2), "natural": around(30, seed=3)})
+    few = advantage(small=small, big={"pgd": around(31, 20), "natural": around(30, 20)})
+    assert between.loc["big", "verdict"] == few.loc["big", "verdict"] == "inconclusive"
+    blank = advantage(small=small)
+    assert blank.loc["big", "verdict"] == "not measured" and blank.loc["big"].isna().sum() == 6
+    half = advantage(small={"pgd": around(60)}, big={"pgd": around(31), "natural": around(30)})
+    assert half["verdict"].tolist() == ["not measured", "inconclusive"]  # no small lead to compare with

@@ -1,0 +1,209 @@
+"""One league: every training that was measured, by data set, with paired tests and what they can resolve."""
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import torch
+
+from artlib import files, paper, results, tables
+from artlib.models.public import PUBLIC
+from artlib.paths import REFERENCE
+from artlib.scoreboard import NAMES, Shown
+from artlib.trainings import TRAININGS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("IN", "K", "recall_1", "recall_2", "recall_3", "precision_1", "precision_3", "diverse_recall_1")
+COLUMNS += ("natural", "adversarial")
+POWER = 2.8  # 1.96 + 0.84: normal quantiles of a two-sided test at 5 % that finds a difference in 80 % of all samples
+LEAGUE = dict(attribution="integrated_gradients", objective="topk")  # what is attacked, of several measurements
+
+Group = dict[str, Mapping[int, Mapping[str, dict]]]  # by row: `tables.Records`
+
+
+def recorded() -> dict[str, Group]:
+    """The per-image measurements behind the recorded runs, by data set with what was trained on it, and by row.
+
+    A column that was not measured is None on every image. Rows of one group have the same test images, network,
+    training images and epochs; their titles are the training's, with its protocol's switches where they differ.
+    """
+    found: dict[str, Group] = {}
+    for path in sorted(results.RECORDED.glob("*.attribution_robustness.*.json")):
+        record = json.loads(path.read_text())
+        if any(record["measurement"].get(k, v) != v for k, v in LEAGUE.items()):
+            continue
+        stem = path.name.split(".")[0]
+        group, row, seed = _named(stem, record["test"])
+        record["values"] |= {c: [None] * len(record["values"]["index"]) for c in _missing(record["values"])}
+        measured = {"attribution_robustness": record}
+        for other in results.RECORDED.glob(f"{stem}.accuracy.*.json"):
+            measured["accuracy"] = json.loads(other.read_text())
+        found.setdefault(group, {}).setdefault(row, {})[seed] = measured
+    return {group: dict(sorted(rows.items())) for group, rows in found.items()}
+
+
+def _missing(values: Mapping[str, list]) -> list[str]:
+    return [c for c in tables.metric_columns() if c.startswith(("recall", "precision", "diverse")) and c not in values]
+
+
+def _named(stem: str, test: Mapping) -> tuple[str, str, int]:
+    title = test["note"] or NAMES.get(test["name"], test["name"])
+    if stem in PUBLIC:
+        return f"{title}, networks of others", PUBLIC[stem].title, 0
+    told = json.loads(files.read_tensors(results.RECORDED / f"{stem}.safetensors")[1]["record"])
+    recipe, images = told["recipe"], told["data"]["images"]
+    kind = next(t for t in TRAININGS.values() if t.__qualname__ == recipe["training"]["kind"])
+    settings = {k: v for k, v in recipe["training"].items() if k != "kind"}
+    usual = kind.of(recipe["dataset"]).plain()
+    changed = [str(settings[k]) for k in ("statistics", "anchor") if settings.get(k) != usual.get(k)]
+    group = f"{title}, {recipe['arch']}, {images:,} images, {recipe['epochs']} epochs"
+    return group, ", ".join([kind(**settings).heading, *changed]), recipe["seed"]
+
+
+def table(groups: Mapping[str, Group], *, columns: Sequence[str] = COLUMNS) -> "pd.DataFrame":
+    """`tables.table` of every group, one below the other, with a column group; rows without a value are left out."""
+    import pandas as pd
+
+    parts = []
+    for group, records in groups.items():
+        titles = {row: row for row in records}
+        own = tables.table(records, dataset=group, titles=titles, columns=_had(records, columns))
+        parts.append(own.dropna(subset=["mean"]).rename(columns={"dataset": "group"}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _had(records: Group, columns: Sequence[str]) -> list[str]:
+    """The columns whose measurement any row has."""
+    made = {m for seeds in records.values() for record in seeds.values() for m in record}
+    return [c for c in columns if tables.metric_columns()[c][0] in made]
+
+
+def pairs(
+    groups: Mapping[str, Group], *, columns: Sequence[str] = COLUMNS, samples: int = 2000, seed: int = 0
+) -> "pd.DataFrame":
+    """One row per group, metric and pair of rows: the difference on the images that both have, and what it is worth.
+
+    difference: mean of a less mean of b, in points; low, high: its 95 % interval (`paper.verdict`); p: of the paired
+    test that flips the signs of the images' differences at random (Fisher's), p_holm: the same after Holm's
+    correction for all pairs of this group and metric; resolves: the smallest difference that as many images, as
+    scattered as these, would show in four of five samples, 2.8 standard errors; NaN where no image differs. Of several
+    seeds an image's mean.
+    """
+    import pandas as pd
+
+    noise, rows = torch.Generator().manual_seed(seed), []
+    for group, records in groups.items():
+        for column in _had(records, columns):
+            these = []
+            for a, b in combinations(records, 2):
+                sides = _common(records, (a, b), column)
+                if len(sides[0]) > 1:
+                    told = {"group": group, "metric": column, "a": a, "b": b}
+                    these.append(told | _pair(*sides, samples=samples, generator=noise))
+            rows += _holm(these)
+    return pd.DataFrame(rows)
+
+
+def _common(records: Group, rows: Sequence[str], column: str) -> list[torch.Tensor]:
+    """Per row the means over seeds, in the unit of the metric, on the images with a value in every row and seed."""
+    name, metric = tables.metric_columns()[column]
+    stored = [[r[name]["values"] for r in records[row].values() if name in r] for row in rows]
+    by_image = [[dict(zip(v["index"], v[column], strict=True)) for v in seeds] for seeds in stored]
+    whole = [{i for i, v in each.items() if v is not None} for seeds in by_image for each in seeds]
+    images = sorted(set.intersection(*whole)) if all(stored) else []
+    values = [[[metric.scale * each[i] for i in images] for each in seeds] for seeds in by_image]
+    return [torch.tensor(seeds, dtype=torch.float64).mean(0) if images else torch.zeros(0) for seeds in values]
+
+
+def _pair(a: torch.Tensor, b: torch.Tensor, *, samples: int, generator: torch.Generator) -> dict:
+    d, n = a - b, len(a)
+    found = paper.verdict(a.tolist(), b.tolist(), generator=generator, samples=samples)
+    signs = 2.0 * torch.randint(2, (samples, n), generator=generator).double() - 1
+    more = ((signs @ d).abs() >= d.sum().abs() * (1 - 1e-12)).sum().item()
+    numbers = {"difference": found.difference, "low": found.low, "high": found.high, "images": n}
+    return numbers | {"p": (1 + more) / (1 + samples), "resolves": POWER * d.std().item() / n**0.5 or float("nan")}
+
+
+def _holm(rows: list[dict]) -> list[dict]:
+    highest = 0.0
+    for i, row in enumerate(sorted(rows, key=lambda r: r["p"])):
+        highest = max(highest, min(1.0, (len(rows) - i) * row["p"]))
+        row["p_holm"] = highest
+    return rows
+
+
+def resolved(found: "pd.DataFrame", *, level: float = 0.05) -> "pd.DataFrame":
+    """By group and metric: pairs, those that Holm's test tells apart, and the smallest and largest `resolves`."""
+    apart = found.assign(apart=found["p_holm"] < level).groupby(["group", "metric"], sort=False)
+    kinds = dict(pairs=("apart", "size"), told_apart=("apart", "sum"), images=("images", "min"))
+    return apart.agg(**kinds, smallest=("resolves", "min"), largest=("resolves", "max")).reset_index()
+
+
+def board(found: "pd.DataFrame") -> Shown:
+    """A `table` as one row a group and training, one column a metric, "61.1 (59.3–62.9)": a click on a head sorts."""
+    keys, metrics = ["group", "title"], list(dict.fromkeys(found["metric"]))
+    found = found.assign(
+        text=[f"{m:.1f} ({a:.1f}–{b:.1f})" for m, a, b in found[["mean", "low", "high"]].round(9).to_numpy()]
+    )
+    text = found.pivot(index=keys, columns="metric", values="text").reindex(columns=metrics).fillna("")
+    means = found.pivot(index=keys, columns="metric", values="mean").reindex(columns=metrics)
+    order = list(dict.fromkeys(map(tuple, found[keys].to_numpy())))
+    return sortable(text.reindex(order).rename(columns=tables.heading), means.reindex(order))
+
+
+_SORT = (
+    "const t=this.closest('table'),i=this.cellIndex,s=this.dataset.s=-(this.dataset.s||1),v=r=>r.cells[i].dataset.v;"
+    "[...t.tBodies[0].rows].sort((a,b)=>{const x=v(a),y=v(b),n=x===''||y==='';"
+    "return n?(x==='')-(y===''):s*(isNaN(x)?x.localeCompare(y):x-y)}).forEach(r=>t.tBodies[0].append(r))"
+)
+
+
+def sortable(text: "pd.DataFrame", values: "pd.DataFrame") -> Shown:
+    """A table of text as HTML whose rows a click on a column's head sorts by `values`, largest first, blanks last.
+
+    Both have the same index and columns in the same order. The script is in the heads: a notebook runs it where it is
+    trusted, a page always.
+    """
+    names = [str(n or "") for n in text.index.names]
+    click = f'onclick="{html.escape(_SORT)}" style="cursor: pointer"'
+    head = "".join(f"<th {click}>{html.escape(str(c))}</th>" for c in (*names, *text.columns))
+    body = []
+    for index, cells, numbers in zip(text.index, text.to_numpy(), values.to_numpy(), strict=True):
+        index = index if isinstance(index, tuple) else (index,)
+        row = [(str(v), str(v)) for v in index]
+        row += [(c, "" if v != v else f"{v:.6f}") for c, v in zip(cells, numbers, strict=True)]
+        tds = (f'<td data-v="{html.escape(v)}" style="text-align: left">{html.escape(str(c))}</td>' for c, v in row)
+        body.append(f"<tr>{''.join(tds)}</tr>")
+    markup = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return Shown(text.to_string(), markup)
+
+
+def explained() -> "pd.DataFrame | None":
+    """What a random sign takes of what an attack takes, from every recorded run that asked; None where none did.
+
+    `paper.random_against_attack` as the runs wrote it, with a column run.
+    """
+    import pandas as pd
+
+    names = sorted(p.stem for p in REFERENCE.glob("lens-*-claim.csv"))
+    found = [results.reference(name).assign(run=name.removesuffix("-claim")) for name in names]
+    return pd.concat(found, ignore_index=True) if found else None
+
+
+def natural_and_adversarial(groups: Mapping[str, Group], column: str) -> dict[str, dict[str, list[float]]]:
+    """By group the values of its rows Natural and PGD on common images, for `paper.adversarial_advantage`.
+
+    Groups without both, and without a value of `column` in both, are left out.
+    """
+    found = {}
+    for group, records in groups.items():
+        rows = {"natural": "Natural", "pgd": next((r for r in records if r.startswith("PGD-") and "," not in r), "")}
+        if all(row in records for row in rows.values()):
+            sides = _common(records, list(rows.values()), column)
+            if len(sides[0]):
+                found[group] = {name: side.tolist() for name, side in zip(rows, sides, strict=True)}
+    return found

@@ -1,0 +1,137 @@
+"""The league: what is read, paired, tested, resolved and sorted."""
+
+import re
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+
+from artlib import league, scoreboard, tables
+from artlib.attacks import KEPT
+
+
+def record(values, *, index=None, correct=None):
+    """IN per image, 0 to 1 or None, and accuracy."""
+    index = list(range(len(values))) if index is None else index
+    blank = {c: values for c in tables.metric_columns() if c.startswith(("recall", "precision", "diverse"))}
+    attack = {"index": index, "IN": values, "K": values, **blank, "status": [KEPT] * len(index)}
+    found = {"attribution_robustness": {"values": attack}}
+    if correct is not None:
+        found["accuracy"] = {"values": {"index": list(range(len(correct))), "natural": correct, "adversarial": correct}}
+    return found
+
+
+def drawn(n, shift, seed):
+    noise = torch.Generator().manual_seed(seed)
+    return (0.5 + shift + 0.1 * torch.randn(n, generator=noise, dtype=torch.float64)).clamp(0, 1).tolist()
+
+
+A, B, C = drawn(80, 0.1, 1), drawn(80, 0.0, 2), drawn(80, 0.0, 3)
+GROUP = {"sets": {"a": {0: record(A)}, "b": {0: record(B)}, "c": {0: record(C)}}}
+
+
+def test_a_pair_is_tested_and_resolved_as_by_hand():
+    found = league.pairs(GROUP, columns=["IN"], samples=4000).set_index(["a", "b"])
+    d = 100 * (torch.tensor(A) - torch.tensor(B))
+    row = found.loc[("a", "b")]
+    assert row["difference"] == pytest.approx(d.mean().item()) and row["images"] == 80
+    assert row["resolves"] == pytest.approx(2.8 * d.std().item() / 80**0.5)
+    assert row["low"] < row["difference"] < row["high"] and row["p"] < 0.001
+    same = found.loc[("b", "c")]
+    expected = scipy.stats.ttest_rel(B, C).pvalue  # flipping signs is the t-test's exact counterpart
+    assert same["p"] == pytest.approx(expected, abs=0.03) and same["p"] > 0.05
+    ordered = found.sort_values("p")
+    assert ordered["p_holm"].tolist()[0] == pytest.approx(3 * ordered["p"].iloc[0])
+    assert ordered["p_holm"].is_monotonic_increasing and (found["p_holm"] >= found["p"]).all()
+
+
+def test_what_resolves_is_found_in_four_of_five_samples():
+    """Its meaning: a shift of that size, with that scatter, is significant at 5 % in 80 % of all samples."""
+    noise, n, found = torch.Generator().manual_seed(0), 60, 0
+    for _ in range(400):
+        d = 10 * torch.randn(n, generator=noise, dtype=torch.float64) + 2.8 * 10 / n**0.5
+        found += scipy.stats.ttest_1samp(d.numpy(), 0).pvalue < 0.05
+    assert found / 400 == pytest.approx(0.8, abs=0.05)
+
+
+def test_pairs_are_of_the_images_and_seeds_that_both_have():
+    a = {0: record([0.1, 0.2, 0.9, None], index=[5, 3, 1, 0]), 1: record([0.3, 0.4, 0.9, 0.1], index=[5, 3, 1, 0])}
+    b = {0: record([0.8, 0.1, 0.3, 0.6], index=[3, 5, 2, 0])}
+    (row,) = league.pairs({"g": {"a": a, "b": b}}, columns=["IN"]).to_dict("records")
+    assert row["images"] == 2
+    assert row["difference"] == pytest.approx(100 * ((0.2 + 0.3) / 2 - (0.1 + 0.8) / 2))
+
+
+def test_the_summary_counts_what_is_told_apart():
+    found = league.resolved(league.pairs(GROUP, columns=["IN", "K"]))
+    assert found["pairs"].tolist() == [3, 3] and found["told_apart"].tolist() == [2, 2]
+    assert (found["smallest"] <= found["largest"]).all() and found["images"].tolist() == [80, 80]
+
+
+def test_the_board_has_a_row_a_training_and_is_blank_where_nothing_was_measured():
+    groups = {"one": {"a": {0: record(A, correct=[1, 0, 1, 1])}}, "two": {"b": {0: record(B)}}}
+    found = league.table(groups, columns=["IN", "natural"])
+    shown = league.board(found)
+    assert found.set_index(["group", "metric"])["mean"].to_dict() == pytest.approx(
+        {("one", "IN"): 100 * sum(A) / 80, ("one", "natural"): 75.0, ("two", "IN"): 100 * sum(B) / 80}
+    )
+    assert len(re.findall("<tr>", shown.markup)) == 3 and 'data-v=""' in shown.markup
+    assert "75.0" in shown.text and "onclick" in shown.markup
+
+
+def test_a_click_sorts_by_numbers_and_puts_blanks_last(tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    cells = [[["x", ""], ["b", "9.5"]], [["y", ""], ["a", ""]], [["z", ""], ["c", "10.0"]]]
+    script = f"""
+const rows = {[[c[1][1] for c in [r]] for r in cells]}.map(v => ({{cells: [{{dataset: {{v: v[0]}}}}], v: v[0]}}));
+const body = {{rows, order: [], append(r) {{ this.order.push(r.v); }}}};
+const head = {{closest: () => ({{tBodies: [body]}}), cellIndex: 0, dataset: {{}}}};
+const click = function() {{ {league._SORT} }};
+click.call(head); console.log(JSON.stringify(body.order));
+body.order = []; click.call(head); console.log(JSON.stringify(body.order));
+"""
+    (tmp_path / "sort.js").write_text(script)
+    out = subprocess.run([node, tmp_path / "sort.js"], capture_output=True, text=True, check=True).stdout.split()
+    assert out == ['["10.0","9.5",""]', '["9.5","10.0",""]']
+
+
+def test_text_in_a_table_is_escaped():
+    text = pd.DataFrame({"<m>": ["<b>"]}, index=pd.Index(['"x"'], name="row"))
+    markup = league.sortable(text, text.map(lambda _: float("nan"))).markup
+    assert "<b>" not in markup and "&lt;b&gt;" in markup and "&lt;m&gt;" in markup and "&quot;x&quot;" in markup
+
+
+def test_the_recorded_measurements_are_read_with_their_trainings():
+    groups = league.recorded()
+    run = scoreboard.runs("table1", dataset="cifar10", protocol="paper")[0]
+    table = scoreboard.results.reference(run).set_index(["title", "metric"])["mean"]
+    group = next(g for name, g in groups.items() if "50,000 images" in name and "ART" in g)
+    found = league.table({"g": group}).set_index(["title", "metric"])["mean"]
+    for title in ("Natural", "ART"):
+        for metric in ("IN", "K", "natural", "adversarial"):
+            assert found[title, metric] == pytest.approx(table[title, metric], abs=1e-4)
+    assert any("networks of others" in name for name in groups)
+    assert not any("None" in name or "None" in row for name, g in groups.items() for row in g)
+
+
+def test_what_a_random_sign_explains_is_read_where_it_was_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(league, "REFERENCE", tmp_path)
+    assert league.explained() is None
+    monkeypatch.setattr(league.results, "REFERENCE", tmp_path)
+    pd.DataFrame({"measure": ["IN"], "explained": [90.0]}).to_csv(
+        tmp_path / "lens-x-paper-seed0-claim.csv", index=False
+    )
+    assert league.explained().to_dict("records") == [{"measure": "IN", "explained": 90.0, "run": "lens-x-paper-seed0"}]
+
+
+def test_natural_and_adversarial_are_found_by_title():
+    rows = {"Natural": {0: record(A)}, "PGD-10": {0: record(B)}, "PGD-7, running": {0: record(C)}}
+    groups = {"g": rows, "without": {"Natural": {0: record(A)}}, "blank": rows | {"PGD-10": {0: record([None] * 80)}}}
+    found = league.natural_and_adversarial(groups, "IN")
+    assert list(found) == ["g"] and found["g"]["natural"] == pytest.approx([100 * v for v in A])
+    assert found["g"]["pgd"] == pytest.approx([100 * v for v in B])
