@@ -11,6 +11,7 @@ from artlib.attributions import Explainer
 from artlib.data import ImageSet
 from artlib.measurements import Localization, Segmentation
 from artlib.measurements.localization import check_boxes
+from artlib.measurements.placement import MEASURES, METHODS
 from artlib.metrics import localization, localization_authors, wilson_interval
 from artlib.trainings import title
 
@@ -154,6 +155,24 @@ def max_box_acc(test: Mapping[str, dict]) -> "pd.DataFrame":
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["training", "explanation"])
 
 
+def methods(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Every method of `Placement` in one table: a row a training and method, a column a measure, "61.0 (54.0–67.5)".
+
+    table: as `tables.table` makes it with `columns=list(Placement.details)`.
+    """
+    import pandas as pd
+
+    cells = {
+        (r["title"], r["metric"]): f"{r['mean']:.1f} ({r['low']:.1f}–{r['high']:.1f})" for _, r in table.iterrows()
+    }
+    rows = {
+        (name, METHODS[method]): {words: cells.get((name, f"{method}_{m}"), "") for m, words in MEASURES.items()}
+        for name in dict.fromkeys(table["title"])
+        for method in METHODS
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["training", "explanation"])
+
+
 def over_thresholds(test: Mapping[str, dict], column: str, *, least: float = 0.5) -> "pd.DataFrame":
     """The share of images with an IoU of at least `least` at every threshold, for `plots.lines_with_bands`."""
     import pandas as pd
@@ -175,14 +194,16 @@ def picture(
     threshold: float | Mapping[str, float],
     measurement: Localization | Segmentation,
     captions: bool = True,
+    maps: bool = False,
     title: str = "",
     size: float = 1.1,
 ) -> "Figure":
     """A row of images, then a row a model: with `Localization` boxes (true red, estimated green, dashed) on the image,
     with `Segmentation` the image with the estimated mask outlined.
 
-    threshold: one for all, or by model. Below each panel stand the IoU and a cross where the class is wrong. Raises
-    ValueError for images without boxes, or masks.
+    threshold: one for all, or by model. maps: below a model's boxes a row with the maps that they are drawn around.
+    Below each panel stand the IoU and a cross where the class is wrong. Raises ValueError for images without boxes, or
+    masks.
     """
     x, boxes = images.images.float() / 255, isinstance(measurement, Localization)
     if boxes:
@@ -196,17 +217,19 @@ def picture(
     for name, model in models.items():
         p = next(model.parameters())
         batch = x.to(p.device, p.dtype)
-        maps = localization.mean_filter(explainer(model, batch, images.labels.to(p.device)).cpu(), measurement.smooth)
+        smooth = localization.mean_filter(explainer(model, batch, images.labels.to(p.device)).cpu(), measurement.smooth)
         at = threshold[name] if isinstance(threshold, Mapping) else threshold
         with torch.no_grad():
             right = (model(batch).argmax(1).cpu() == images.labels).tolist()
         heading = plots.label(name)
         if boxes:
-            drawn[heading] = localization.bounding_box(maps, at, connectivity=measurement.connectivity)
+            drawn[heading] = localization.bounding_box(smooth, at, connectivity=measurement.connectivity)
             overlap = localization.iou(drawn[heading], images.boxes)
             rows[heading] = [plots.Panel(v) for v in x]
+            if maps:
+                rows[f"{heading}, map"], drawn[f"{heading}, map"] = list(smooth), drawn[heading]
         else:
-            masks = localization.foreground(maps, at)
+            masks = localization.foreground(smooth, at)
             overlap = localization.mask_iou(masks, images.masks)
             rows[heading] = [plots.Panel(v, m) for v, m in zip(x, masks, strict=True)]
         told[heading] = [f"{v:.2f}{'' if ok else ' ×'}" for v, ok in zip(overlap.tolist(), right, strict=True)]

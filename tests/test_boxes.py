@@ -114,6 +114,33 @@ def test_a_picture_has_the_true_box_and_the_estimated_one():
     assert [float(t[:4]) for t in told] == pytest.approx(localization.iou(found, images.boxes).tolist(), abs=0.005)
 
 
+def test_a_picture_with_maps_has_both_boxes_on_them_too():
+    images = load("blossoms", "test", size=28, limit=2)
+    images = ImageSet(images.images, images.labels % 2, ("a", "b"), images.boxes, images.masks)
+    options = dict(threshold=0.5, measurement=Localization(), maps=True)
+    explainer = Explainer("cam", reduce=signed, upsample=True)
+    figure = boxes.picture({"art": Says(1)}, images, explainer, **options)
+    assert [ax.get_ylabel() for ax in figure.axes[::2]] == ["true", "ART", "ART, map"]
+    drawn = [[p.get_bbox().bounds for p in ax.patches] for ax in figure.axes]
+    assert drawn[4:] == drawn[2:4] and all(len(d) == 4 for d in drawn[2:])
+    smooth = localization.mean_filter(explainer(Says(1), images.images.float() / 255, images.labels))
+    shown = figure.axes[4].images[0].get_array()
+    assert shown == pytest.approx(smooth[0].numpy())
+
+
+def test_every_method_is_a_row():
+    from artlib import tables
+    from artlib.measurements.placement import MEASURES, METHODS, Placement
+
+    values = {c: [0.25, 0.75, None] for c in Placement.details} | {"index": [0, 1, 2]}
+    table = tables.table(
+        {"art": {0: {"placement": {"values": values}}}}, dataset="toy", columns=list(Placement.details)
+    )
+    found = boxes.methods(table)
+    assert list(found.index) == [("ART", words) for words in METHODS.values()] and list(found) == [*MEASURES.values()]
+    assert all(cell.startswith("50.0 (") for cell in found.to_numpy().ravel())
+
+
 def test_a_picture_of_masks():
     images = load("blossoms", "test", size=28, limit=2)
     images = ImageSet(images.images, images.labels % 2, ("a", "b"), images.boxes, images.masks)
