@@ -1,19 +1,21 @@
 """What the notebooks on localisation show: a measurement at other thresholds, rows without a network, pictures."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from artlib import plots
+from artlib import plots, results
 from artlib.attributions import Explainer
 from artlib.data import ImageSet
-from artlib.measurements import Localization, Segmentation
+from artlib.measurements import Localization, Segmentation, predictions
 from artlib.measurements.localization import check_boxes
 from artlib.measurements.placement import MEASURES, METHODS
 from artlib.metrics import localization, localization_authors, wilson_interval
-from artlib.trainings import title
+from artlib.models import public
+from artlib.trainings import Recipe, build_model, title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,6 +155,28 @@ def max_box_acc(test: Mapping[str, dict]) -> "pd.DataFrame":
             rows[title(training), name] = dict(zip(("IoU 0.3", "IoU 0.5", "IoU 0.7"), found.tolist(), strict=True))
             rows[title(training), name] |= {"mean": found.mean().item()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["training", "explanation"])
+
+
+def before_training(
+    recipe: Recipe, measurement: Localization, *, train: ImageSet, test: ImageSet, **options
+) -> dict[str, dict]:
+    """What `results.measured` returns of a recipe's network before its first update: what any training has to add to.
+
+    A network of `models.public.PUBLIC` with a new last layer has a second row: with its own, each image explained for
+    the class of ImageNet that it is given, so that the box is that of the predicted class, and every image counts as
+    classified correctly. options: of `results.measured`.
+    """
+    own = recipe.arch.removesuffix("-pretrained")
+    net = build_model(recipe, train)
+    found = {
+        "before training": results.measured(net, measurement, test=test, name=f"{recipe.arch}-untrained", **options)
+    }
+    if own != recipe.arch and own in public.PUBLIC:
+        net = public.load(own)
+        labels = predictions(net, test).to(test.labels.device)
+        named = replace(test, labels=labels, classes=tuple(map(str, range(public.PUBLIC[own].num_classes))))
+        found["ImageNet's classes"] = results.measured(net, measurement, test=named, name=own, **options)
+    return found
 
 
 def methods(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -1,6 +1,7 @@
 """Tables and pictures of boxes and masks, from records written by hand."""
 
 import math
+from dataclasses import replace
 
 import matplotlib.patches
 import pytest
@@ -124,8 +125,8 @@ def test_a_picture_with_maps_has_both_boxes_on_them_too():
     drawn = [[p.get_bbox().bounds for p in ax.patches] for ax in figure.axes]
     assert drawn[4:] == drawn[2:4] and all(len(d) == 4 for d in drawn[2:])
     smooth = localization.mean_filter(explainer(Says(1), images.images.float() / 255, images.labels))
-    shown = figure.axes[4].images[0].get_array()
-    assert shown == pytest.approx(smooth[0].numpy())
+    shown = torch.as_tensor(figure.axes[4].images[0].get_array().data)
+    torch.testing.assert_close(shown, smooth[0].detach(), check_dtype=False)
 
 
 def test_every_method_is_a_row():
@@ -150,3 +151,27 @@ def test_a_picture_of_masks():
     with pytest.raises(ValueError, match="have no boxes"):
         bare = ImageSet(images.images, images.labels, images.classes)
         boxes.picture({}, bare, explainer, threshold=0.5, measurement=Localization())
+
+
+def test_the_network_before_its_training(tmp_path, monkeypatch):
+    """With ImageNet's classes each image has the label that the network gives it: all are correct."""
+    from artlib import models, paths, results, trainings
+    from artlib.models import public
+
+    monkeypatch.setattr(results, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    path = tmp_path / public.PUBLIC["squeezenet1_1"].file
+    path.parent.mkdir(parents=True)
+    from safetensors.torch import save_file
+
+    net = models.build("squeezenet1_1", 1000, generator=torch.Generator().manual_seed(5))[1]
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, path)
+    train, test = (load("blossoms", split, size=40, limit=10) for split in ("train", "test"))
+    recipe = trainings.Recipe(dataset="blossoms", arch="squeezenet1_1-pretrained", size=40, limit=10)
+    options = dict(train=train, test=test, progress=False)
+    found = boxes.before_training(recipe, Localization(), **options)
+    assert list(found) == ["before training", "ImageNet's classes"]
+    assert found["ImageNet's classes"]["values"]["correct"] == [1] * 10 != found["before training"]["values"]["correct"]
+    assert list(boxes.before_training(replace(recipe, arch="squeezenet1_1"), Localization(), **options)) == [
+        "before training"
+    ]

@@ -51,7 +51,11 @@ class Placement(Measurement):
         for method, words in METHODS.items()
         for measure in MEASURES
     }
-    presets = {"smoke": dict(images=30, points=3), "quick": dict(images=200, points=10), "cpu": dict(images=500)}
+    presets = {
+        "smoke": dict(images=30, points=3),
+        "quick": dict(images=200, points=10),
+        "cpu": dict(images=200, points=15),
+    }
     loops = {"points": 1}
 
     points: Count = 30  # of IG's path; samples of SmoothGrad and GradSHAP
