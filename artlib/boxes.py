@@ -1,18 +1,21 @@
 """What the notebooks on localisation show: a measurement at other thresholds, rows without a network, pictures."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from artlib import plots
+from artlib import plots, results
 from artlib.attributions import Explainer
 from artlib.data import ImageSet
-from artlib.measurements import Localization, Segmentation
+from artlib.measurements import Localization, Segmentation, predictions
 from artlib.measurements.localization import check_boxes
+from artlib.measurements.placement import MEASURES, METHODS
 from artlib.metrics import localization, localization_authors, wilson_interval
-from artlib.trainings import title
+from artlib.models import public
+from artlib.trainings import Recipe, build_model, title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,6 +157,46 @@ def max_box_acc(test: Mapping[str, dict]) -> "pd.DataFrame":
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["training", "explanation"])
 
 
+def before_training(
+    recipe: Recipe, measurement: Localization, *, train: ImageSet, test: ImageSet, **options
+) -> dict[str, dict]:
+    """What `results.measured` returns of a recipe's network before its first update: what any training has to add to.
+
+    A network of `models.public.PUBLIC` with a new last layer has a second row: with its own, each image explained for
+    the class of ImageNet that it is given, so that the box is that of the predicted class, and every image counts as
+    classified correctly. options: of `results.measured`.
+    """
+    own = recipe.arch.removesuffix("-pretrained")
+    net = build_model(recipe, train)
+    found = {
+        "before training": results.measured(net, measurement, test=test, name=f"{recipe.arch}-untrained", **options)
+    }
+    if own != recipe.arch and own in public.PUBLIC:
+        net = public.load(own)
+        labels = predictions(net, test).to(test.labels.device)
+        named = replace(test, labels=labels, classes=tuple(map(str, range(public.PUBLIC[own].num_classes))))
+        found["ImageNet's classes"] = results.measured(net, measurement, test=named, name=own, **options)
+    return found
+
+
+def methods(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Every method of `Placement` in one table: a row a training and method, a column a measure, "61.0 (54.0–67.5)".
+
+    table: as `tables.table` makes it with `columns=list(Placement.details)`.
+    """
+    import pandas as pd
+
+    cells = {
+        (r["title"], r["metric"]): f"{r['mean']:.1f} ({r['low']:.1f}–{r['high']:.1f})" for _, r in table.iterrows()
+    }
+    rows = {
+        (name, METHODS[method]): {words: cells.get((name, f"{method}_{m}"), "") for m, words in MEASURES.items()}
+        for name in dict.fromkeys(table["title"])
+        for method in METHODS
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["training", "explanation"])
+
+
 def over_thresholds(test: Mapping[str, dict], column: str, *, least: float = 0.5) -> "pd.DataFrame":
     """The share of images with an IoU of at least `least` at every threshold, for `plots.lines_with_bands`."""
     import pandas as pd
@@ -175,14 +218,16 @@ def picture(
     threshold: float | Mapping[str, float],
     measurement: Localization | Segmentation,
     captions: bool = True,
+    maps: bool = False,
     title: str = "",
     size: float = 1.1,
 ) -> "Figure":
     """A row of images, then a row a model: with `Localization` boxes (true red, estimated green, dashed) on the image,
     with `Segmentation` the image with the estimated mask outlined.
 
-    threshold: one for all, or by model. Below each panel stand the IoU and a cross where the class is wrong. Raises
-    ValueError for images without boxes, or masks.
+    threshold: one for all, or by model. maps: below a model's boxes a row with the maps that they are drawn around.
+    Below each panel stand the IoU and a cross where the class is wrong. Raises ValueError for images without boxes, or
+    masks.
     """
     x, boxes = images.images.float() / 255, isinstance(measurement, Localization)
     if boxes:
@@ -196,17 +241,19 @@ def picture(
     for name, model in models.items():
         p = next(model.parameters())
         batch = x.to(p.device, p.dtype)
-        maps = localization.mean_filter(explainer(model, batch, images.labels.to(p.device)).cpu(), measurement.smooth)
+        smooth = localization.mean_filter(explainer(model, batch, images.labels.to(p.device)).cpu(), measurement.smooth)
         at = threshold[name] if isinstance(threshold, Mapping) else threshold
         with torch.no_grad():
             right = (model(batch).argmax(1).cpu() == images.labels).tolist()
         heading = plots.label(name)
         if boxes:
-            drawn[heading] = localization.bounding_box(maps, at, connectivity=measurement.connectivity)
+            drawn[heading] = localization.bounding_box(smooth, at, connectivity=measurement.connectivity)
             overlap = localization.iou(drawn[heading], images.boxes)
             rows[heading] = [plots.Panel(v) for v in x]
+            if maps:
+                rows[f"{heading}, map"], drawn[f"{heading}, map"] = list(smooth), drawn[heading]
         else:
-            masks = localization.foreground(maps, at)
+            masks = localization.foreground(smooth, at)
             overlap = localization.mask_iou(masks, images.masks)
             rows[heading] = [plots.Panel(v, m) for v, m in zip(x, masks, strict=True)]
         told[heading] = [f"{v:.2f}{'' if ok else ' ×'}" for v, ok in zip(overlap.tolist(), right, strict=True)]

@@ -1,6 +1,7 @@
 """Tables and pictures of boxes and masks, from records written by hand."""
 
 import math
+from dataclasses import replace
 
 import matplotlib.patches
 import pytest
@@ -114,6 +115,33 @@ def test_a_picture_has_the_true_box_and_the_estimated_one():
     assert [float(t[:4]) for t in told] == pytest.approx(localization.iou(found, images.boxes).tolist(), abs=0.005)
 
 
+def test_a_picture_with_maps_has_both_boxes_on_them_too():
+    images = load("blossoms", "test", size=28, limit=2)
+    images = ImageSet(images.images, images.labels % 2, ("a", "b"), images.boxes, images.masks)
+    options = dict(threshold=0.5, measurement=Localization(), maps=True)
+    explainer = Explainer("cam", reduce=signed, upsample=True)
+    figure = boxes.picture({"art": Says(1)}, images, explainer, **options)
+    assert [ax.get_ylabel() for ax in figure.axes[::2]] == ["true", "ART", "ART, map"]
+    drawn = [[p.get_bbox().bounds for p in ax.patches] for ax in figure.axes]
+    assert drawn[4:] == drawn[2:4] and all(len(d) == 4 for d in drawn[2:])
+    smooth = localization.mean_filter(explainer(Says(1), images.images.float() / 255, images.labels))
+    shown = torch.as_tensor(figure.axes[4].images[0].get_array().data)
+    torch.testing.assert_close(shown, smooth[0].detach(), check_dtype=False)
+
+
+def test_every_method_is_a_row():
+    from artlib import tables
+    from artlib.measurements.placement import MEASURES, METHODS, Placement
+
+    values = {c: [0.25, 0.75, None] for c in Placement.details} | {"index": [0, 1, 2]}
+    table = tables.table(
+        {"art": {0: {"placement": {"values": values}}}}, dataset="toy", columns=list(Placement.details)
+    )
+    found = boxes.methods(table)
+    assert list(found.index) == [("ART", words) for words in METHODS.values()] and list(found) == [*MEASURES.values()]
+    assert all(cell.startswith("50.0 (") for cell in found.to_numpy().ravel())
+
+
 def test_a_picture_of_masks():
     images = load("blossoms", "test", size=28, limit=2)
     images = ImageSet(images.images, images.labels % 2, ("a", "b"), images.boxes, images.masks)
@@ -123,3 +151,27 @@ def test_a_picture_of_masks():
     with pytest.raises(ValueError, match="have no boxes"):
         bare = ImageSet(images.images, images.labels, images.classes)
         boxes.picture({}, bare, explainer, threshold=0.5, measurement=Localization())
+
+
+def test_the_network_before_its_training(tmp_path, monkeypatch):
+    """With ImageNet's classes each image has the label that the network gives it: all are correct."""
+    from artlib import models, paths, results, trainings
+    from artlib.models import public
+
+    monkeypatch.setattr(results, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    path = tmp_path / public.PUBLIC["squeezenet1_1"].file
+    path.parent.mkdir(parents=True)
+    from safetensors.torch import save_file
+
+    net = models.build("squeezenet1_1", 1000, generator=torch.Generator().manual_seed(5))[1]
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, path)
+    train, test = (load("blossoms", split, size=40, limit=10) for split in ("train", "test"))
+    recipe = trainings.Recipe(dataset="blossoms", arch="squeezenet1_1-pretrained", size=40, limit=10)
+    options = dict(train=train, test=test, progress=False)
+    found = boxes.before_training(recipe, Localization(), **options)
+    assert list(found) == ["before training", "ImageNet's classes"]
+    assert found["ImageNet's classes"]["values"]["correct"] == [1] * 10 != found["before training"]["values"]["correct"]
+    assert list(boxes.before_training(replace(recipe, arch="squeezenet1_1"), Localization(), **options)) == [
+        "before training"
+    ]

@@ -387,7 +387,6 @@ def test_smoke_measures_nothing(monkeypatch):
         (dict(protocol="code"), "unknown protocol 'code'; choose one of paper, text, authors"),
         (dict(trainings=("fgsm",)), "unknown training 'fgsm'; choose one of natural"),
         (dict(measurements=("speed",)), "unknown measurement 'speed'; choose one of attribution_robustness, accuracy"),
-        (dict(preset="gpu", dataset="cub200"), "no recipe for cub200 yet"),
     ],
 )
 def test_unknown_names_are_refused(names, message):

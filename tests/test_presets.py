@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, fields, replace
 
 import pytest
+import torch
 from PIL import Image
 
 from artlib import data, models, presets
@@ -175,10 +176,26 @@ def test_trainings_of_a_preset_differ_in_their_objective_alone():
         assert {replace(r, training=Natural()) for r in every.values()} == {every["natural"]}
 
 
-@pytest.mark.parametrize("preset", ["gpu", "paper"])
-def test_cub200_does_not_silently_get_the_recipe_of_cifar10(preset):
-    with pytest.raises(ValueError, match="no recipe for cub200 yet.*quick"):
-        presets.recipe(preset, "art", dataset="cub200")
+def test_cub200_at_paper_is_appendix_b_1():
+    """Batch 128 and a tenth every 60 epochs; of ART 90 and every 40; 200 epochs at 0.01 with 1e-4."""
+    natural, art = (presets.recipe("paper", t, dataset="cub200") for t in ("natural", "art"))
+    for recipe, batch, every in ((natural, 128, 60), (art, 90, 40)):
+        assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.weight_decay) == (200, batch, 0.01, 1e-4)
+        rates = [learning_rate(recipe, epoch, 1) for epoch in range(200)]
+        assert rates == pytest.approx([0.01 * 0.1 ** (epoch // every) for epoch in range(200)])
+        assert recipe.momentum == 0.9 and recipe.arch.startswith("resnet50")
+    assert [255 * v for v in (art.training.eps, art.training.step_size)] == pytest.approx([2, 1.5])
+    assert presets.recipe("gpu", "art", dataset="cub200").epochs == 30
+
+
+def test_cub200_at_paper_is_squashed_to_256_and_cut_to_224(monkeypatch):
+    whole = data.ImageSet(
+        torch.zeros(1, 3, 256, 256, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), ("a", "b"),
+        torch.tensor([[0.0, 20.0, 100.0, 256.0]]),
+    )  # fmt: skip
+    monkeypatch.setattr(data, "load", lambda name, split, *, size, limit: whole if size == 256 else None)
+    train, test = (presets.images("paper", split, dataset="cub200") for split in ("train", "test"))
+    assert train is whole and test.images.shape[2:] == (224, 224) and test.boxes.tolist() == [[0, 4, 84, 224]]
 
 
 @pytest.mark.parametrize("protocol", presets.PROTOCOLS)
@@ -273,8 +290,7 @@ def test_smoke_images_are_few_and_small():
     assert train.fingerprint != test.fingerprint
 
 
-@pytest.mark.parametrize("dataset", SETS)
-@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize(("preset", "dataset"), dict.fromkeys((p, d) for p, d, _ in EVERY if d in SETS))
 def test_size_and_limit_reach_the_loader(preset, dataset, monkeypatch):
     asked = []
     monkeypatch.setattr(data, "load", lambda name, split, **options: asked.append((name, split, options)))

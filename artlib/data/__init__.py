@@ -7,11 +7,24 @@ from pathlib import Path
 
 from artlib import paths
 from artlib.data.augment import Augment
+from artlib.data.crop import window
 from artlib.data.images import ImageSet, batches, mean_std, send
 from artlib.data.info import SetInfo
 from artlib.data.loading import decoded, drawn, listed, own
 
-__all__ = ["AUGMENT", "SETS", "Augment", "ImageSet", "SetInfo", "batches", "check", "load", "mean_std", "send"]
+__all__ = [
+    "AUGMENT",
+    "SETS",
+    "Augment",
+    "ImageSet",
+    "SetInfo",
+    "batches",
+    "check",
+    "load",
+    "mean_std",
+    "send",
+    "window",
+]
 
 # The augmentation is that of the authors' training code; the text names none.
 CIFAR = dict(
@@ -38,6 +51,9 @@ SETS = {
     "imagenet_samples": SetInfo(224, 1000, {"train": 0, "test": 250}, **IMAGENET, reader="imagenet:samples"),
 }
 AUGMENT = {name: info.augment for name, info in SETS.items()}
+AUGMENT["cub200-224"] = Augment(
+    window=224, flip=True
+)  # of images of 256 pixels; for the test `window` takes the middle
 
 
 def check(name: str) -> None:

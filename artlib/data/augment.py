@@ -13,7 +13,7 @@ from artlib.data.images import send
 class Augment:
     """Random changes of a batch x (N,C,H,W) in [0,1], drawn for every image on its own; all zero is the identity.
 
-    Order: warp (rotation, translation, projection in one bilinear resampling, edges repeated), crop, flip, then
+    Order: warp (rotation, translation, projection in one bilinear resampling, edges repeated), window, crop, flip, then
     brightness, contrast and saturation. Randomness is drawn on the CPU, the work is done on x's device.
     """
 
@@ -23,6 +23,7 @@ class Augment:
     rotation: float = 0.0  # degrees, uniform in -+ rotation
     translate: float = 0.0  # pixels, each axis uniform in -+ translate
     project: float = 0.0  # corners move by -+ 0.3 u of the side, u uniform in [0, project] for each image
+    window: int = 0  # pixels: of every image so many rows and columns from a place of its own; 0: all of it
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -32,9 +33,11 @@ class Augment:
     def __call__(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
         if self.rotation or self.translate or self.project:
             x = self._warp(x, generator)
+        if self.window:
+            x = self._cut(x, generator)
         if self.crop:
             shift = torch.randint(0, 2 * self.crop + 1, (2, len(x)), generator=generator)
-            x = _crop(x, send(shift, x.device), self.crop)
+            x = _windows(F.pad(x, [self.crop] * 4), send(shift, x.device), *x.shape[2:])
         if self.flip:
             turned = torch.rand(len(x), generator=generator) < 0.5
             x = torch.where(send(turned, x.device)[:, None, None, None], x.flip(3), x)
@@ -53,6 +56,13 @@ class Augment:
         moved = moved + 0.3 * strength * 2 * half * _uniform(generator, count, 4, 2)
         grid = send(_homography_grid(corners, moved / half, height, width).to(x.dtype), x.device)
         return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def _cut(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        room = torch.tensor(x.shape[2:]) - self.window
+        if (room < 0).any():
+            raise ValueError(f"a window of {self.window} pixels is not inside images of {tuple(x.shape[2:])}")
+        shift = torch.rand(2, len(x), generator=generator, dtype=torch.float64) * (room[:, None] + 1)
+        return _windows(x, send(shift.long(), x.device), self.window, self.window)
 
 
 def _uniform(generator: torch.Generator, *shape: int) -> Tensor:
@@ -76,15 +86,13 @@ def _homography_grid(source: Tensor, target: Tensor, height: int, width: int) ->
     return (mapped[..., :2] / mapped[..., 2:]).view(-1, height, width, 2)
 
 
-def _crop(x: Tensor, shift: Tensor, padding: int) -> Tensor:
-    """Each image's own (H,W) window, shift (2,N) in 0..2*padding, of the zero-padded batch."""
-    height, width = x.shape[2:]
-    padded = F.pad(x, [padding] * 4)
+def _windows(x: Tensor, shift: Tensor, height: int, width: int) -> Tensor:
+    """Each image's own window (N,C,height,width) of x, from row and column shift (2,N)."""
     rows = (shift[0, :, None] + torch.arange(height, device=x.device))[:, None, :, None]
     columns = (shift[1, :, None] + torch.arange(width, device=x.device))[:, None, None, :]
     image = torch.arange(len(x), device=x.device)[:, None, None, None]
     channel = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
-    return padded[image, channel, rows, columns]
+    return x[image, channel, rows, columns]
 
 
 def _jitter(x: Tensor, factors: Tensor) -> Tensor:

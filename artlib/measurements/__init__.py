@@ -10,6 +10,7 @@ from artlib.measurements.localization import Localization
 from artlib.measurements.masking import Masking
 from artlib.measurements.measurement import Measurement, Metric, first_correct, predictions
 from artlib.measurements.other_threats import OtherThreats
+from artlib.measurements.placement import Placement
 from artlib.measurements.segmentation import Segmentation
 from artlib.measurements.transfer import transfer
 from artlib.measurements.worst_case import WorstCase
@@ -24,6 +25,7 @@ MEASUREMENTS = {
         AccuracyCurve,
         OtherThreats,
         Localization,
+        Placement,
         Segmentation,
         WorstCase,
         Masking,
@@ -44,6 +46,7 @@ __all__ = [
     "Measurement",
     "Metric",
     "OtherThreats",
+    "Placement",
     "Segmentation",
     "WorstCase",
     "first_correct",

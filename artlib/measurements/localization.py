@@ -41,6 +41,7 @@ class Localization(Measurement):
         **_metrics("IoU of the box", "iou"),
         **_metrics("GT-Known by Otsu's threshold", "otsu"),
         **_metrics("share inside the box", "inside"),
+        **_metrics("share of the object in the box", "covered"),
     }
     protocols = {"authors": dict(pipeline="authors")}
     presets = {"smoke": dict(images=50)}
@@ -68,7 +69,7 @@ class Localization(Measurement):
         }
 
     def columns(self, model: nn.Module, images: ImageSet, *, progress: bool) -> dict[str, Tensor]:
-        """index, correct, and for gradient and cam: gt_known, top1_loc, iou, otsu, inside, and curve (n, T), the IoUs.
+        """index, correct, and for gradient and cam: gt_known, top1_loc, iou, covered, otsu, inside, and curve (n, T).
 
         Raises ValueError for images without boxes.
         """
@@ -99,12 +100,14 @@ class Localization(Measurement):
                 found = localization_authors.bounding_box(levels, threshold)
                 overlap = localization_authors.iou(found, boxes)
             else:
-                overlap = localization.iou(localization.bounding_box(smooth, threshold, **options), boxes)
+                found = localization.bounding_box(smooth, threshold, **options)
+                overlap = localization.iou(found, boxes)
             curves = localization.curve(smooth, boxes, **options)
             by_otsu = localization.bounding_box(smooth, localization.otsu(smooth), **options)
             return {
                 "gt_known": overlap >= self.iou,
                 "iou": overlap.clamp(0, 1),
+                "covered": localization.covered(found, boxes.to(found)),
                 "otsu": localization.iou(by_otsu, boxes) >= self.iou,
                 "inside": localization.inside(maps, localization.box_mask(boxes, tuple(maps.shape[1:]))),
                 "curve": curves.round(decimals=6),

@@ -106,11 +106,21 @@ def area(boxes: Tensor) -> Tensor:
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of boxes a (N, 4) and b (N, 4), in [0, 1]; 0 where they are disjoint or both empty."""
-    _check_boxes(a, b)
-    a, b = a.double(), b.double()
-    common = area(torch.cat([torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])], 1))
+    common = _common(a, b)
     union = area(a) + area(b) - common
     return common / union.where(union > 0, 1.0)
+
+
+def covered(boxes: Tensor, truth: Tensor) -> Tensor:
+    """The share of the true box that lies in the other, in [0, 1]; NaN for a true box without area."""
+    whole = area(truth)
+    return torch.where(whole > 0, _common(boxes, truth) / whole, torch.nan)
+
+
+def _common(a: Tensor, b: Tensor) -> Tensor:
+    _check_boxes(a, b)
+    a, b = a.double(), b.double()
+    return area(torch.cat([torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])], 1))
 
 
 def _check_boxes(*boxes: Tensor) -> None:

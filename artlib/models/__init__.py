@@ -5,7 +5,7 @@ import re
 import torch
 from torch import nn
 
-from artlib.models import chen, resnet, small_resnet, squeezenet, wide_resnet
+from artlib.models import chen, resnet, resnet50, small_resnet, squeezenet, vgg, wide_resnet
 from artlib.models.architecture import Architecture
 from artlib.models.door import check_batch, checked
 from artlib.models.layers import BatchNorm2d, Conv2d, Linear, Normalize, Standardize, layout
@@ -44,6 +44,11 @@ ARCHITECTURES = (
     small_resnet.SMALL_RESNET,
     squeezenet.SQUEEZENET,
     squeezenet.PRETRAINED,
+    resnet50.RESNET50,
+    resnet50.SE,
+    resnet50.PRETRAINED,
+    vgg.VGG,
+    vgg.PRETRAINED,
 )
 
 

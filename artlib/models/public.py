@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
+
+from torch import Tensor, hub
 
 from artlib import models, paths
 
@@ -84,3 +87,31 @@ def load_weights(model: "models.Wrapped", path: Path | str) -> "models.Wrapped":
             f"{path} holds other weights than this network: {str(error).splitlines()[-1].strip()}"
         ) from None
     return model.eval()
+
+
+def imagenet(name: str) -> dict[str, Tensor]:
+    """The weights that torchvision's network `name` has from ImageNet (IMAGENET1K_V1), in float32, by their keys.
+
+    From weights/<name>.safetensors below `paths.DATA`, else from torch's cache, else from torchvision's address. Raises
+    FileNotFoundError, which names both files, where none of them can be had, and ValueError for a damaged file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from torchvision.models import get_model_weights
+
+    path, url = paths.DATA / "weights" / f"{name}.safetensors", get_model_weights(name).IMAGENET1K_V1.url
+    cached = Path(hub.get_dir(), "checkpoints", url.rsplit("/", 1)[1])
+    try:
+        if path.exists():
+            return {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+        return hub.load_state_dict_from_url(url, progress=False, check_hash=True, map_location="cpu", weights_only=True)
+    except OSError as error:
+        if cached.exists():
+            raise
+        raise FileNotFoundError(
+            f"{path} is not there, nor is {cached}, and {url} cannot be reached ({error}): "
+            f"put one of the two there, or train from scratch, with a network that is not -pretrained"
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path if path.exists() else cached} is damaged ({reason}); fetch it again") from None

@@ -1,22 +1,15 @@
 """SqueezeNet 1.0 and 1.1 (Iandola et al. 2016) as torchvision has them, drawn anew or with public ImageNet weights."""
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch import nn
 
 from artlib.models import public
+from artlib.models.adapted import GivenConv2d, adapted, check_colour, given
 from artlib.models.architecture import Architecture
-from artlib.models.layers import Conv2d, MeanPool
+from artlib.models.layers import MeanPool
 
 CAFFE = 58.0  # grey levels in a standard deviation of ImageNet's pixels: how much larger Caffe's activations are
 SMALLEST = {0: 21, 1: 17}  # pixels; below them nothing is left after three poolings
-
-
-class GivenConv2d(_ConvNd):
-    """A `Conv2d` whose weights are given: `models.build` draws those of nn.Conv2d and nn.Linear alone."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return Conv2d.forward(self, x)
 
 
 def squeezenet(version: int, num_classes: int, *, in_channels: int = 3, size: int = 224, dropout: float = 0.0):
@@ -34,12 +27,7 @@ def squeezenet(version: int, num_classes: int, *, in_channels: int = 3, size: in
         first = net.features[0]
         net.features[0] = nn.Conv2d(in_channels, first.out_channels, first.kernel_size, first.stride)
     net.classifier[3] = MeanPool()
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            module.__class__ = Conv2d
-        elif isinstance(module, nn.ReLU):
-            module.inplace = False  # in place, the surrogate would have to copy
-    return net
+    return adapted(net)
 
 
 def pretrained(version: int, num_classes: int, *, in_channels: int = 3, size: int = 224, dropout: float = 0.0):
@@ -53,19 +41,15 @@ def pretrained(version: int, num_classes: int, *, in_channels: int = 3, size: in
     back. So its logits are those of the mean and a linear layer. The weights expect ImageNet's mean and standard
     deviation. Raises FileNotFoundError where they are not, ValueError for images without three channels.
     """
-    if in_channels != 3:
-        raise ValueError(
-            f"squeezenet1_{version}-pretrained is for 3 channels, not {in_channels}; grey images repeat theirs"
-        )
+    check_colour(f"squeezenet1_{version}-pretrained", in_channels)
     net = squeezenet(version, num_classes, size=size, dropout=dropout)
     net.classifier[2] = nn.Identity()
     net.features = public.load(f"squeezenet1_{version}")[1].features
     with torch.no_grad():
         net.features[0].weight /= CAFFE
-        for module in net.features.modules():
-            if isinstance(module, nn.Conv2d):
+        for module in given(net.features).modules():
+            if isinstance(module, GivenConv2d):
                 module.bias /= CAFFE
-                module.__class__ = GivenConv2d
     return net
 
 

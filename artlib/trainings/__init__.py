@@ -1,5 +1,6 @@
 """Trainings, a `Recipe` that says everything about one, and `fit`. A new one is a file and a line in `TRAININGS`."""
 
+from artlib.trainings.adl import Adl
 from artlib.trainings.art import Art, art_loss, cosine_distance, runner_up
 from artlib.trainings.art_variants import ArtVariant
 from artlib.trainings.cure import Cure
@@ -16,7 +17,7 @@ from artlib.trainings.training import PROTOCOLS, Batch, InnerAttack, Losses, Tra
 
 TRAININGS = {
     training.name: training
-    for training in (Natural, Pgd, Trades, IgNorm, IgSumNorm, Cure, Jarn, Igr, Lga, Art, ArtVariant)
+    for training in (Natural, Pgd, Trades, IgNorm, IgSumNorm, Cure, Jarn, Igr, Adl, Lga, Art, ArtVariant)
 }
 
 
@@ -29,6 +30,7 @@ __all__ = [
     "PRECISIONS",
     "PROTOCOLS",
     "TRAININGS",
+    "Adl",
     "Art",
     "ArtVariant",
     "Batch",

@@ -14,7 +14,7 @@ EACH = [
     Augment(rotation=40),
     Augment(translate=4),
     Augment(project=0.8),
-    *dict.fromkeys(recipe for recipe in AUGMENT.values() if recipe != Augment()),
+    *dict.fromkeys(recipe for recipe in AUGMENT.values() if recipe != Augment() and not recipe.window),
 ]
 
 
@@ -58,6 +58,21 @@ def test_crop_is_a_window_of_the_zero_padded_image(x, generator):
         next(k for k, w in enumerate(windows) if torch.equal(w, out)) for out in Augment(crop=2)(x, generator=generator)
     }
     assert len(hits) > 10
+
+
+def test_a_window_is_one_of_the_image_and_every_place_is_drawn(x, generator):
+    windows = [x[0][:, i : i + 9, j : j + 9] for i in range(4) for j in range(2)]
+    out = Augment(window=9)(x.repeat(4, 1, 1, 1), generator=generator)
+    assert out.shape == (128, 3, 9, 9)
+    assert {next(k for k, w in enumerate(windows) if torch.equal(w, each)) for each in out} == set(range(8))
+    assert torch.equal(Augment(window=10)(x[:, :, :10], generator=generator), x[:, :, :10])
+    with pytest.raises(ValueError, match=r"a window of 11 pixels is not inside images of \(12, 10\)"):
+        Augment(window=11)(x, generator=generator)
+
+
+def test_cub_is_trained_on_windows_of_224(generator):
+    out = AUGMENT["cub200-224"](torch.zeros(2, 3, 256, 256), generator=generator)
+    assert out.shape == (2, 3, 224, 224)
 
 
 def warp(corners, image):

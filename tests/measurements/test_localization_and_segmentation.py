@@ -144,3 +144,30 @@ def test_a_grey_image_and_a_box_that_overruns_are_measured():
     images.boxes[1] += torch.tensor([0.0, 0.0, 9.0, 9.0])
     found = HALF(Looks().double(), images, progress=False)
     assert by_index(found, "gradient_gt_known")[0] == 1 and 0 < by_index(found, "gradient_iou")[1] < 1
+
+
+class Blind(Looks):
+    """Every logit is 0 times the image: all maps are empty."""
+
+    def forward(self, x):
+        return 0 * super().forward(x)
+
+
+def test_an_empty_map_and_a_box_outside_the_image_are_missed():
+    """As after a crop that has lost the object: the box has no area."""
+    images = scene()
+    images.boxes[1] = torch.tensor([0.0, 4.0, 0.0, 9.0])
+    for model, missed in ((Looks().double(), [1, 0, 1, 0]), (Blind().double(), [0, 0, 0, 0])):
+        found = HALF(model, images, progress=False)
+        assert by_index(found, "gradient_gt_known") == by_index(found, "cam_gt_known") == missed
+        assert by_index(found, "gradient_iou")[1] == 0 and found["gradient_curve"].isfinite().all()
+    found = Segmentation(ig_steps=2)(Blind().double(), images, progress=False)
+    assert by_index(found, "gradient_mask_iou") == by_index(found, "ig_mask_iou") == [0, 0, 0, 0]
+
+
+def test_masks_of_another_size_than_the_images_are_refused_before_anything_is_measured():
+    images = scene()
+    with pytest.raises(
+        ValueError, match=r"masks must be torch.bool of rank 3 and shape \(4, 12, 12\), not .*4, 12, 11"
+    ):
+        replace(images, masks=images.masks[:, :, 1:])

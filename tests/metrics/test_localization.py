@@ -120,6 +120,13 @@ def test_iou_of_boxes_is_that_of_their_masks(generator):
         loc.mask_iou(masks[0], masks[1][:, 1:])
 
 
+def test_the_share_of_the_object_that_a_box_covers():
+    found = loc.covered(
+        boxes((1, 1, 3, 5), (0, 0, 9, 9), (3, 3, 5, 5), (0, 0, 9, 9)), boxes(*[(2, 2, 4, 4)] * 3, [2, 2, 2, 4])
+    )
+    assert found[:3].tolist() == [0.5, 1, 0.25] and found[3].isnan()
+
+
 @pytest.mark.parametrize("corner", [(0, 0), (4, 6), (18, 2)])
 def test_a_carried_box_is_the_box_of_the_transformed_mask(corner):
     """A box of whole pixels, the image doubled, then a window of 16 x 20 cut out; at the last corner it is gone."""
