@@ -5,7 +5,7 @@ The way of the data; a module imports only from its left, and from everywhere `p
 
     data -> models -> compiled -> attributions -> attacks -> trainings -> measurements -> presets -> grids -> results
                                                                                                                 |
-                                                    audit, card <- scoreboard <- plots <- effects <- tables, costs
+                                                    audit, card, league <- scoreboard <- plots <- effects <- tables, costs
 
 Modules load on first use (`import artlib; artlib.metrics.kendall`), so that `import artlib` itself costs nothing.
 """
@@ -39,6 +39,7 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "plots",
     "boxes",
     "scoreboard",
+    "league",
     "card",
     "audit",
 )
