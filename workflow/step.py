@@ -1,4 +1,4 @@
-"""Steps through notebooks in JupyterLab as a reader would, in a headless Chromium: `python workflow/step.py [NAME ...]`.
+"""Steps through notebooks in JupyterLab, in a headless Chromium: `python workflow/step.py [NAME ...]`.
 
 Every cell is run from the browser; an error, a word on stderr, a cell that did not run and a figure that is not drawn
 are faults. Screenshots of what each notebook looks like at its last figure go to data/runs/stepping/. It needs
@@ -128,7 +128,9 @@ def lab(folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
     own = {"ARTLIB_MODELS": str(folder / "models"), "ARTLIB_FIGURES": str(folder / "figures")}
-    environment = os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder)}
+    environment = (
+        os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder)}
+    )
     options = ["--no-browser", "--allow-root", f"--port={port}", f"--ServerApp.root_dir={folder}"]
     options += [f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True"]
     command = [sys.executable, "-m", "jupyterlab", *options]
