@@ -248,6 +248,35 @@ def effects() -> "pd.DataFrame":
     return pd.DataFrame(list(cells.values()), index=index).fillna("") if cells else pd.DataFrame()
 
 
+def differences() -> "pd.DataFrame":
+    """`paper.differences` for readers, by topic and id: fields by their short names, "below" where `effects` has it."""
+    rows, found = paper.differences(), effects()
+    fields = rows["field"].str.replace(r"\w+\.(?=[A-Z][a-z])", "", regex=True).str.split("; ")
+    recorded = rows["measured"].str.contains(r"^(?!none)\S+: ")
+    known = rows["id"].isin(found.index.get_level_values(0) if len(found) else [])
+    rows["in artlib"] = fields.map(lambda names: ", ".join(f"`{name}`" for name in names if name))
+    told = rows["measured"].str.replace(r"^notebook (\w+)$", r"`\1`", regex=True)
+    rows["effect on numbers"] = told.mask(recorded, "").mask(known, "below")
+    return rows.drop(columns=["field", "measured"]).set_index(["topic", "id"])
+
+
+def differences_shown() -> "Shown":
+    """`differences`, each topic folded away."""
+    text, markup, rows = [], [], differences()
+    for topic, own in rows.groupby("topic", sort=False):
+        own = own.droplevel("topic")
+        title = f"{topic}: {len(own)} rows, {own.index[0]} to {own.index[-1]}"
+        own = own.loc[:, (own != "").any()].replace(r"[`*]", "", regex=True)
+        table = (
+            own.to_html()
+            .replace("<td>", '<td style="text-align: left">')
+            .replace("<th>", '<th style="text-align: left">')
+        )
+        text.append(f"{title}\n{own.to_string()}")
+        markup.append(f"<details><summary>{html.escape(title)}</summary>{table}</details>")
+    return Shown("\n\n".join(text), "".join(markup))
+
+
 def _first_seen(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
     return {metric: i for i, metric in enumerate(dict.fromkeys(row["metric"] for row in rows))}
 

@@ -5,7 +5,7 @@ Tests hold them together.
 
 import re
 
-from artlib import paper, scoreboard
+from artlib import scoreboard
 from artlib.paths import ROOT
 
 MARKS = re.compile(r"(<!-- scoreboard: .*? -->\n).*?(<!-- end of scoreboard -->)", re.DOTALL)
@@ -23,23 +23,17 @@ TABLE = re.compile(r"(<!-- differences: (.*?) -->\n).*?(<!-- end -->)", re.DOTAL
 
 def differences(text: str) -> str:
     """DIFFERENCES.md with the tables of `paper.differences`, one a topic, and of their measured effects."""
-    rows = paper.differences()
-    fields = rows["field"].str.replace(r"\w+\.(?=[A-Z][a-z])", "", regex=True).str.split("; ")
-    rows["field"] = fields.map(lambda names: ", ".join(f"`{name}`" for name in names if name))
-    effects = scoreboard.effects()
-    known = rows["id"].isin(effects.index.get_level_values(0) if len(effects) else [])
-    rows["measured"] = rows["measured"].where(~rows["measured"].str.contains(r"^\S+: (?<!none: )"), "")
-    rows.loc[known, "measured"] = "below"
-    rows["measured"] = rows["measured"].str.replace(r"^notebook (\w+)$", r"`\1`", regex=True)
-    words = {"id": "#", "text": "the text", "code": "the code", "field": "in artlib", "measured": "effect on numbers"}
+    rows, effects = (
+        scoreboard.differences().rename(columns={"text": "the text", "code": "the code"}),
+        scoreboard.effects(),
+    )
 
     def table(found: re.Match) -> str:
         if found[2] == "effects":
             shown = effects.reset_index().set_index("row")
         else:
-            own = rows[rows["topic"] == found[2]].drop(columns="topic")
-            own = own[[c for c in own if own[c].any()]]
-            shown = own.rename(columns=words).set_index("#")
+            own = rows.loc[found[2]]
+            shown = own[[c for c in own if own[c].any()]]
         head, *lines = scoreboard.markdown(shown).split("\n")
         return "\n".join([found[1].rstrip(), "", "| # " + head[3:], *lines, "", found[3]])
 

@@ -114,7 +114,9 @@ def browser(size: tuple[int, int] = (1300, 1000)) -> Iterator[Browser]:
             end = time.monotonic() + 120
             while not (port.exists() and port.read_text().strip()) and time.monotonic() < end:
                 time.sleep(0.2)
-            yield Browser(int(port.read_text().split()[0]))
+            page = Browser(int(port.read_text().split()[0]))
+            with contextlib.closing(page.socket):
+                yield page
         finally:
             process.terminate()
             process.wait()
