@@ -1,4 +1,4 @@
-"""Grids of trainings that notebooks read: each a dictionary of recipes, made of a preset's by a few changes."""
+"""Grids that notebooks read: recipes, or ways to measure, made of a preset's by a few changes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -80,6 +80,26 @@ LIVE = {  # the rows that a notebook trains itself, where not all
     "objectives": {"quick": ("art_l2", "art_cosine", "art_least_likely", "art")},
     "others": {"quick": ("natural", "pgd", "trades", "cure", "jarn", "igr", "lga", "art", "art_combined")},
 }
+# What the released code does otherwise when it measures IN and K, one switch at a time, by row of DIFFERENCES.md.
+SWITCHES: dict[str, dict[str, Any]] = {
+    "C-19": dict(score_target="loss", score_rule="trapezoid"),
+    "C-21": dict(criterion="kendall-on-topk"),
+    "C-22": dict(candidates="before"),
+    "C-25": dict(random_start=True),
+    "C-26": dict(hold_factor=True),
+    "authors": dict(protocol="authors", sample="random"),  # all, and C-14; JPEG copies come in the order of classes
+}
+SWITCHED = {"smoke": 2, "quick": 8, "cpu": 24}  # images, by preset
+
+
+def switches(preset: str, *, dataset: str) -> dict[str, Measurement]:
+    """IN and K as the text has them ("paper"), and with each of `SWITCHES`, of fewer images but for the first."""
+    few = {"images": SWITCHED[preset]} if preset in SWITCHED else {}
+    asked = {"paper": {} if preset == "cpu" else few} | {row: few | switch for row, switch in SWITCHES.items()}
+    return {
+        row: presets.measurement(preset, "attribution_robustness", dataset=dataset, **changes)
+        for row, changes in asked.items()
+    }
 
 
 def images(preset: str, split: str, grid: str, *, dataset: str) -> ImageSet:

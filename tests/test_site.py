@@ -1,5 +1,7 @@
 """The site's index lists every notebook by its title, and a link that leads nowhere is found."""
 
+import re
+
 import pytest
 import test_project
 
@@ -11,6 +13,33 @@ def test_the_index_has_every_notebook_by_its_title():
     for path in test_project.NOTEBOOKS:
         assert f'<a href="notebooks/{path.stem}.html">' in page
     assert "Table 1: attributional robustness" in page and 'href="reference/artlib.html"' in page
+
+
+def test_the_index_begins_as_the_readme_does():
+    page = site.index(test_project.NOTEBOOKS)
+    assert "<b>LENS</b>: <em>Rethinking Robustness of Model Attributions</em>" in page
+    assert f'<img src="{site.PICTURE}" alt="One CIFAR-10 image' in page and (site.REFERENCE / site.PICTURE).exists()
+    assert "make reproduce" not in page and not re.search(r"\*\*|\]\(|see below", page)
+    beginnings = re.findall(r"<h3>(\w+)</h3><ul><li><a[^>]*>(\w+)", page)
+    assert [group for group, _ in beginnings] == [*site.GROUPS] and dict(beginnings)["Tables"] == "Table"
+
+
+def test_the_reference_has_a_page_for_every_module():
+    files = {".".join(path.relative_to(test_project.ROOT).with_suffix("").parts) for path in test_project.SOURCES}
+    names = {name.removesuffix(".__init__") for name in files}
+    assert set(site.modules()) == {name for name in names if not name.rpartition(".")[2].startswith("_")}
+
+
+def test_a_page_of_the_reference_can_be_read():
+    ranged = (
+        '<span class="n">typing</span><span class="o">.</span><span class="n">Annotated</span><span class="p">[</span>'
+        '<span class="nb">float</span><span class="p">,</span> <span class="n">Range</span><span class="p">(</span>'
+        '<span class="n">low</span><span class="o">=</span><span class="mi">0</span><span class="p">)]]</span>'
+    )
+    assert site.readable(ranged) == '<span class="nb">float</span><span class="p">]</span>'
+    assert site.readable("typing.Annotated[int, Range(low=0, high=inf)] = 3") == "int = 3"
+    assert site.readable(f"{8 / 255} {1.5 / 255} {0.0123456789012345} 0.05") == "8/255 1.5/255 0.0123456789012345 0.05"
+    assert site.readable('<p id="a"><a href="#a">x</a><a href="#b">y</a>') == '<p id="a"><a href="#a">x</a>y'
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Writes README's scoreboard from the recorded runs: `make readme`. A test holds the two together."""
+"""Writes README's scoreboard from the recorded runs, and the tables of DIFFERENCES.md: `make readme`.
+
+Tests hold them together.
+"""
 
 import re
 
@@ -15,6 +18,29 @@ def written(text: str) -> str:
     return MARKS.sub(lambda m: m[1] + "\n" + "\n\n".join(parts) + "\n\n" + m[2], text)
 
 
+TABLE = re.compile(r"(<!-- differences: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def differences(text: str) -> str:
+    """DIFFERENCES.md with the tables of `paper.differences`, one a topic, and of their measured effects."""
+    rows, effects = (
+        scoreboard.differences().rename(columns={"text": "the text", "code": "the code"}),
+        scoreboard.effects(),
+    )
+
+    def table(found: re.Match) -> str:
+        if found[2] == "effects":
+            shown = effects.reset_index().set_index("row")
+        else:
+            own = rows.loc[found[2]]
+            shown = own[[c for c in own if own[c].any()]]
+        head, *lines = scoreboard.markdown(shown).split("\n")
+        return "\n".join([found[1].rstrip(), "", "| # " + head[3:], *lines, "", found[3]])
+
+    return TABLE.sub(table, text)
+
+
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(written(path.read_text()))
+    for name, write in (("README.md", written), ("DIFFERENCES.md", differences)):
+        path = ROOT / name
+        path.write_text(write(path.read_text()))

@@ -2,12 +2,12 @@
 
 The numbers are those of ART (Singh et al., ECCV 2020), in percent as printed. Of LENS (Kamath et al., AAAI 2024)
 nothing is transcribed, so its side of a comparison stays blank. A further table is a file <object>.csv in this folder,
-a further number a row of text.csv.
+a further number a row of text.csv. `differences` says where texts and released code are not the same.
 """
 
 from artlib.paper.claims import CLAIMS, TRENDS, Claim, claims, trends
 from artlib.paper.lens import adversarial_advantage, random_against_attack
-from artlib.paper.published import TABLES, against_paper, published, table
+from artlib.paper.published import TABLES, against_paper, differences, published, table
 from artlib.paper.verdicts import (
     MARKS,
     SIZE_TOLERANCE,
@@ -32,6 +32,7 @@ __all__ = [
     "adversarial_advantage",
     "against_paper",
     "claims",
+    "differences",
     "on_common_images",
     "published",
     "random_against_attack",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.csv"))}  # objects by name
+DIFFERENCES = Path(__file__).parent / "differences.csv"  # of texts and released code: no printed numbers
+TABLES = {p.stem: p for p in sorted(Path(__file__).parent.glob("*.csv")) if p != DIFFERENCES}  # objects by name
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -32,6 +33,18 @@ def published() -> "pd.DataFrame":
 
     rows = [{"object": name, **row} for name in TABLES for row in read(name)]
     return pd.DataFrame(rows).astype({"value": float})
+
+
+def differences() -> "pd.DataFrame":
+    """Where a text and the code released with it differ, one row each: id, topic, text, code, field, measured.
+
+    field: what switches it in artlib, below `artlib`, several with a semicolon between them; a function or a class
+    where it is no setting. measured: "RUN: LEVEL" of a recorded run of effects, "notebook NAME" that shows it, or
+    "none: WHY". Blank: nothing to switch, not measured. DIFFERENCES.md is written from it (`make readme`).
+    """
+    import pandas as pd
+
+    return pd.read_csv(DIFFERENCES, dtype=str, keep_default_na=False)
 
 
 def table(name: str) -> "pd.DataFrame":

@@ -7,6 +7,7 @@ from artlib.plots.diagrams import Box, diagram, matrix
 from artlib.plots.lines import bars_with_intervals, boxes, guard_lines, lines_with_bands, panels_with_bands
 from artlib.plots.maps import OUTLINE, Panel, attack_grid, heatmap_grid, perturbation
 from artlib.plots.saving import save_figure
+from artlib.plots.slider import Slider, attack_slider, slider
 from artlib.plots.style import PALETTE, color, style
 from artlib.trainings import title as label
 
@@ -15,7 +16,9 @@ __all__ = [
     "PALETTE",
     "Box",
     "Panel",
+    "Slider",
     "attack_grid",
+    "attack_slider",
     "bars_with_intervals",
     "boxes",
     "color",
@@ -28,5 +31,6 @@ __all__ = [
     "panels_with_bands",
     "perturbation",
     "save_figure",
+    "slider",
     "style",
 ]

@@ -3,8 +3,6 @@
 `Released` is their arithmetic on flat indices, with a switch for each slip; without any it is our measure.
 """
 
-from dataclasses import dataclass, replace
-
 import pytest
 import torch
 from hypothesis import given
@@ -13,61 +11,7 @@ from maps_for_tests import pairs, quick, random_maps
 
 from artlib import metrics
 from artlib.attacks.objectives import OBJECTIVES
-
-
-@dataclass(frozen=True)
-class Released:
-    """Windows, sets and recall of the scripts for maps of `height` x `width` pixels numbered row by row."""
-
-    height: int
-    width: int
-    L1: bool = True  # a window is offsets of the number: no look at the column
-    L2: bool = True  # pixel 0 is not above 0
-    L3: bool = True  # the third row of a 7 x 7 window is four rows away
-    L4: bool = True  # a diverse set deletes the head's window, then records what has become the head
-    L6: bool = True  # the divisor is k
-    L7: bool = False  # of the attack's mask alone: what is below 0 is kept, and counts from the end
-
-    def window(self, pixel: int, w: int) -> set[int]:
-        found = set()
-        for row in range(-w, w + 1):
-            far = row + (row > 0) - (row < 0) if self.L3 and w == 3 and abs(row) == 3 else row
-            for column in range(-w, w + 1):
-                inside = 0 <= pixel % self.width + column < self.width
-                if self.L1 or inside:
-                    found.add(pixel + far * self.width + column)
-        lowest = 1 if self.L2 else -self.height * self.width if self.L7 else 0
-        return {p for p in found if lowest <= p < self.height * self.width}
-
-    def near(self, pixels, w: int) -> set[int]:
-        return set().union(*(self.window(p, w) for p in pixels))
-
-    def top(self, m: torch.Tensor, k: int) -> list[int]:
-        flat = m.flatten().tolist()
-        return sorted(range(len(flat)), key=lambda p: (-flat[p], p))[:k]
-
-    def diverse(self, m: torch.Tensor, k: int, w: int, *, pool: int) -> list[int]:
-        left = self.top(m, pool)
-        taken = [left[0]]
-        gone = self.window(left[0], w) | {left[0]}
-        left = [p for p in left if p not in gone]
-        while len(taken) < k:
-            head = left[0]
-            if not self.L4:
-                taken.append(head)
-            gone = self.window(head, w) | {head}
-            left = [p for p in left if p not in gone]
-            if self.L4:
-                taken.append(left[0])
-        return taken
-
-    def recall(self, a, b, k: int, w: int) -> float:
-        found = self.near(self.top(a, k), w) & set(self.top(b, k))
-        return len(found) / (k if self.L6 else len(self.top(b, k)))
-
-
-def right(height: int, width: int, **slips: bool) -> Released:
-    return replace(Released(height, width, *[False] * 5), **slips)
+from artlib.metrics.lens_authors import Released
 
 
 def flat(mask: torch.Tensor) -> set[int]:
@@ -96,7 +40,7 @@ def peaks(*pixels: int, height: int, width: int) -> torch.Tensor:
 def test_without_the_slips_it_is_our_measure(maps, w, share):
     a, b = maps
     height, width = a.shape[1:]
-    k, theirs = max(1, int(share * height * width)), right(height, width)
+    k, theirs = max(1, int(share * height * width)), Released.without(height, width)
     expected = [theirs.recall(m, n, k, w) for m, n in zip(a, b, strict=True)]
     assert metrics.lens_recall(a, b, k, w).tolist() == pytest.approx(expected, abs=1e-12)
     expected = [theirs.recall(n, m, k, w) for m, n in zip(a, b, strict=True)]
@@ -108,11 +52,11 @@ def test_without_the_slips_it_is_our_measure(maps, w, share):
 
 def test_L1_a_window_goes_round_the_border():
     pixel = 10 * 28  # (10, 0)
-    slipped, ours = right(28, 28, L1=True).window(pixel, 1), flat(metrics.dilate(dot(pixel, 28, 28), 1))
+    slipped, ours = Released.without(28, 28, L1=True).window(pixel, 1), flat(metrics.dilate(dot(pixel, 28, 28), 1))
     assert {divmod(p, 28) for p in slipped - ours} == {(8, 27), (9, 27), (10, 27)}
     assert {divmod(p, 28) for p in ours} == {(r, c) for r in (9, 10, 11) for c in (0, 1)}
     a, b = peaks(pixel, height=28, width=28), peaks(pixel - 1, height=28, width=28)  # opposite edges of the image
-    assert right(28, 28, L1=True).recall(a[0], b[0], 1, 1) == 1.0
+    assert Released.without(28, 28, L1=True).recall(a[0], b[0], 1, 1) == 1.0
     assert metrics.lens_recall(a, b, 1, 1).item() == 0.0
 
 
@@ -123,49 +67,51 @@ def test_L1_overstates_lens_and_never_understates_it(maps, w, share):
     height, width = a.shape[1:]
     k = max(1, int(share * height * width))
     for m, n, ours in zip(a, b, metrics.lens_recall(a, b, k, w).tolist(), strict=True):
-        assert right(height, width, L1=True).recall(m, n, k, w) >= ours - 1e-12
+        assert Released.without(height, width, L1=True).recall(m, n, k, w) >= ours - 1e-12
 
 
 def test_L2_the_first_pixel_never_counts():
     a = peaks(0, height=6, width=7)
-    assert right(6, 7, L2=True).recall(a[0], a[0], 1, 1) == 0.0
+    assert Released.without(6, 7, L2=True).recall(a[0], a[0], 1, 1) == 0.0
     assert metrics.lens_recall(a, a, 1, 1).item() == metrics.lens_precision(a, a, 1, 1).item() == 1.0
 
 
 def test_L3_the_third_row_of_the_largest_window_is_the_fourth():
     pixel = 6 * 128 + 20
-    rows = {p // 128 - 6 for p in right(128, 128, L3=True).window(pixel, 3)}
+    rows = {p // 128 - 6 for p in Released.without(128, 128, L3=True).window(pixel, 3)}
     assert sorted(rows) == [-4, -2, -1, 0, 1, 2, 4]
     assert {p // 128 - 6 for p in flat(metrics.dilate(dot(pixel, 128, 128), 3))} == set(range(-3, 4))
     for away, theirs, ours in ((3, 0.0, 1.0), (4, 1.0, 0.0)):
         a, b = (peaks(p, height=12, width=9) for p in (40, 40 + 9 * away))
-        assert right(12, 9, L3=True).recall(a[0], b[0], 1, 3) == theirs
+        assert Released.without(12, 9, L3=True).recall(a[0], b[0], 1, 3) == theirs
         assert metrics.lens_recall(a, b, 1, 3).item() == ours
-    assert right(12, 9, L3=True).window(40, 2) == right(12, 9).window(40, 2)  # the smaller ones are right
+    assert Released.without(12, 9, L3=True).window(40, 2) == Released.without(12, 9).window(
+        40, 2
+    )  # the smaller ones are right
 
 
 def test_L4_the_second_pick_is_never_in_a_diverse_set():
     order = [24, 0, 6, 42, 48]  # the middle of a 7 x 7 map, then its corners
     a = peaks(*order, height=7, width=7)
-    assert right(7, 7, L4=True).diverse(a[0], 3, 2, pool=49) == [24, 6, 42]
-    assert right(7, 7).diverse(a[0], 3, 2, pool=49) == [24, 0, 6]
+    assert Released.without(7, 7, L4=True).diverse(a[0], 3, 2, pool=49) == [24, 6, 42]
+    assert Released.without(7, 7).diverse(a[0], 3, 2, pool=49) == [24, 0, 6]
     assert flat(metrics.diverse_topk(a, 3, 2)) == {24, 0, 6}
     for m in random_maps(5, 28, 28):
-        slipped, ours = (right(28, 28, L4=on).diverse(m, 20, 1, pool=784) for on in (True, False))
+        slipped, ours = (Released.without(28, 28, L4=on).diverse(m, 20, 1, pool=784) for on in (True, False))
         assert ours[1] not in slipped and slipped[0] == ours[0] and slipped[1:] == [*ours[2:], slipped[-1]]
         assert set(ours) == flat(metrics.diverse_topk(m[None], 20, 1))
 
 
 def test_L5_a_set_that_cannot_be_filled_is_an_error_and_ours_is_smaller():
     a = peaks(24, height=7, width=7)
-    for released in (right(7, 7, L4=True), right(7, 7)):
+    for released in (Released.without(7, 7, L4=True), Released.without(7, 7)):
         with pytest.raises(IndexError):
             released.diverse(a[0], 10, 2, pool=49)  # at most nine fit
     found = metrics.diverse_topk(a, 10, 2)
     assert 1 < found.sum() <= 9
     assert metrics.lens_recall(a, a, 10, 2, diverse=True).item() == 1.0
     with pytest.raises(IndexError):
-        right(28, 28).diverse(random_maps(28, 28), 40, 1, pool=45)  # a pool of a few candidates ends sooner
+        Released.without(28, 28).diverse(random_maps(28, 28), 40, 1, pool=45)  # a pool of a few candidates ends sooner
     assert metrics.diverse_topk(random_maps(1, 28, 28), 40, 1).sum() == 40
 
 
@@ -173,18 +119,18 @@ def test_L6_a_set_that_lost_a_pixel_is_divided_by_k_all_the_same():
     """Pixel 0 is lost (L2): equal maps have a recall below 1 at every w."""
     a = peaks(0, 20, 21, 22, height=6, width=7)
     for w in (1, 2):
-        assert right(6, 7, L2=True, L6=True).recall(a[0], a[0], 4, w) == 3 / 4
+        assert Released.without(6, 7, L2=True, L6=True).recall(a[0], a[0], 4, w) == 3 / 4
         assert metrics.lens_recall(a, a, 4, w).item() == 1.0
     small = metrics.diverse_topk(a, 30, 2).sum().item()  # and a diverse set's divisor is its own size
     assert small < 30 and metrics.lens_recall(a, a, 30, 2, diverse=True).item() == 1.0
 
 
 def test_L7_the_attacks_mask_has_the_bottom_row_of_what_looks_at_the_top():
-    released = right(28, 28, L1=True, L7=True)
+    released = Released.without(28, 28, L1=True, L7=True)
     slipped = {p % 784 for p in released.near([5], 1)}  # as an index from the end
     assert {p // 28 for p in slipped} == {0, 1, 27}
     ours = OBJECTIVES["lens"](k=1).aim(peaks(5, height=28, width=28).double())
-    assert {p // 28 for p in flat(ours)} == {0, 1} and flat(ours) == right(28, 28).near([5], 1)
+    assert {p // 28 for p in flat(ours)} == {0, 1} and flat(ours) == Released.without(28, 28).near([5], 1)
 
 
 def test_all_of_them_together_move_the_measure_of_ordinary_maps():
