@@ -145,7 +145,7 @@ def show(a: argparse.Namespace) -> None:
 
 
 def status(a: argparse.Namespace) -> None:
-    """Print the recorded runs, and the models that lie here, with what is stale of them and why."""
+    """Print the recorded runs, the models that lie here, what is stale of them and why, and what else is stored."""
     from artlib import results, scoreboard
 
     for name in scoreboard.runs("*"):
@@ -154,6 +154,9 @@ def status(a: argparse.Namespace) -> None:
     for folder in (results.RECORDED, results.MODELS):
         for path in sorted(folder.glob("*.safetensors")):
             print(f"model     {path.name}: {results.state(path)}")
+    for path in sorted(results.MODELS.glob("*.checkpoint")):
+        print(f"stopped   {path.name}: the same command goes on with it")
+    print(f"measurements in {results.MODELS}: {sum(1 for _ in results.MODELS.glob('*.json'))}")
 
 
 @dataclass(frozen=True)

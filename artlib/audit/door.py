@@ -148,6 +148,15 @@ def image_set(
     than `limit` images a fixed random choice is taken. A folder's files are resized to `size` x `size`, 224 unless
     told, whatever their aspect.
     Raises ValueError for pixels outside [0, 1], for labels that the model has no output for, and for no images.
+
+    >>> import torch
+    >>> from artlib import audit
+    >>> net = audit.classifier(lambda x: x.mean((2, 3)))
+    >>> x = torch.zeros(4, 3, 6, 9)
+    >>> x[:, 1] = 0.6
+    >>> images = audit.image_set(x, net)  # without labels
+    >>> images.labels.tolist(), images.note
+    ([1, 1, 1, 1], 'labels are what the model predicts')
     """
     note = PREDICTED
     if not isinstance(images, ImageSet | Tensor | Path | str):

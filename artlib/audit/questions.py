@@ -89,11 +89,12 @@ class Questions(Settings):
             kind = dict(attribution=attribution, k=self.k or max(1, size // 10), **maps, **common)
             for objective in self.objectives:
                 if objective == TARGETED:
-                    asked = Targeted(steps=self.steps, **kind)
-                else:
-                    asked = AttributionRobustness(
-                        objective=objective, steps=1 if objective == "random" else self.steps, **kind
-                    )
+                    found[f"{attribution}, {objective}"] = Targeted(steps=self.steps, **kind)
+                    continue
+                steps = 1 if objective == "random" else self.steps
+                # The distance from the centre of mass has no slope where it is 0: at the image itself.
+                start = objective == "mass_center"
+                asked = AttributionRobustness(objective=objective, steps=steps, random_start=start, **kind)
                 found[f"{attribution}, {objective}"] = asked
         return found
 
