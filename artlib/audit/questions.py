@@ -110,7 +110,7 @@ class Questions(Settings):
         with torch.no_grad(), frozen(model):
             y = model(x.clone()).argmax(1)
         check_batch(x, y, model)
-        blind = all(o != TARGETED and OBJECTIVES[o].blind for o in self.objectives)
+        blind = all(o != TARGETED and getattr(OBJECTIVES[o], "blind", False) for o in self.objectives)
         if not blind:
             check_smooth(model, x)
         found = {}

@@ -143,6 +143,7 @@ class Audit:
 
 BESIDE = """Recorded runs of this companion on other images, integrated gradients under the top-k attack of
 8/255, k = 100 of 32 x 32 pixels: what is seen here can be held against them in its order of magnitude only."""
+OUTLINED = 500  # pixels of the top-k, at most, that are outlined on a map
 COMPARED = "integrated_gradients, topk"  # the attack of Table 1
 
 
@@ -168,9 +169,10 @@ def beside(audit: Audit | None = None) -> "pd.DataFrame":
 
 
 def worst_grid(images: ImageSet, found: Manipulated, k: int, *, title: str) -> "Figure":
-    """Image, change x 10, map before and after with their top k outlined, a row an image."""
+    """Image, change x 10, map before and after with their top k outlined, if few enough to leave the map to be seen."""
     rows, captions = {}, {}
-    top = [metrics.topk_mask(m, k) for m in (found.before, found.after)]
+    few = k <= OUTLINED
+    top = [metrics.topk_mask(m, k) if few else [None] * len(m) for m in (found.before, found.after)]
     shared = metrics.topk_intersection(found.before, found.after, k)
     for i in range(len(images)):
         x = images.images[i].to(found.x_adv) / 255
@@ -178,7 +180,7 @@ def worst_grid(images: ImageSet, found: Manipulated, k: int, *, title: str) -> "
         panels = [plots.Panel(m[i], t[i]) for m, t in zip((found.before, found.after), top, strict=True)]
         rows[f"{i + 1}: {name}"[:24]] = [x, plots.perturbation(x, found.x_adv[i]), *panels]
         captions[f"{i + 1}: {name}"[:24]] = ["", "", "", f"IN {shared[i]:.0%}, K {found.kendall[i]:.2f}"]
-    columns = ["image", "change × 10", f"map, top {k}", "map after"]
+    columns = ["image", "change × 10", f"map, top {k}" if few else "map", "map after"]
     return plots.heatmap_grid(rows, columns=columns, captions=captions, title=title, size=1.9)
 
 
@@ -202,9 +204,10 @@ def _png(figure: "Figure") -> str:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
 table {{ border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto; border: 0; }}
-th, td {{ border: 0; border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; white-space: nowrap; }}
+th, td {{ border: 0; border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; }}
+td {{ white-space: nowrap; }}
 img {{ max-width: 100%; }} pre {{ overflow-x: auto; font-size: .8rem; }}
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; }}
 </style></head><body>

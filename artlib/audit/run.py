@@ -94,9 +94,9 @@ def _on(run: Callable, images: ImageSet, net: nn.Module, noise: ImageSet, **loop
 
 
 def _worst(net: nn.Module, asked: dict[str, Measurement], records: dict[str, dict], test: ImageSet):
-    """The images whose maps the last attack but random ones moved most, attacked again to be shown."""
-    title = next((t for t, m in reversed(asked.items()) if t != "accuracy" and m.objective == "topk"), None)
-    title = title or next(t for t in reversed(asked) if t != "accuracy")
+    """The images whose maps the top-k attack, or else the last one, moved most, attacked again to be shown."""
+    titles = [t for t in asked if t != "accuracy"]
+    title = next((t for t in reversed(titles) if t.endswith(", topk")), titles[-1])
     values = records[title]["values"]
     rows = zip(values["K"], values["index"], values["status"], strict=True)
     ranked = sorted((k, i) for k, i, status in rows if k is not None and status == KEPT)

@@ -66,9 +66,9 @@ def load(
     written, OSError where the disk fails or a download breaks off; each names the file.
 
     >>> from artlib import data
-    >>> test = data.load("blossoms", "test", limit=20, size=16)
+    >>> test = data.load("blossoms", "test", limit=20, size=28)
     >>> tuple(test.images.shape), len(test.classes), test.labels.bincount().tolist()
-    ((20, 3, 16, 16), 10, [2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
+    ((20, 3, 28, 28), 10, [2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
     >>> batch, labels = next(data.batches(test, 8))  # float, in [0, 1]
     """
     of_user = name.startswith("folder:")
