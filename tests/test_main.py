@@ -170,6 +170,13 @@ def test_help_and_a_misspelt_command_load_no_torch(argument, status):
     assert all(name in child.stdout + child.stderr for name in COMMANDS) or argument is None
 
 
+def test_a_command_is_the_first_to_import_the_library():
+    """Whatever it imports first: `results` looks into every module loaded by then, the half-loaded ones, too."""
+    command = [sys.executable, "-c", "from artlib.__main__ import main; main(['list'])"]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert child.returncode == 0 and "attacks:         topk, lens, mass_center, random, targeted" in child.stdout
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_teaches_with_examples_that_the_parser_takes(name, capsys):
     with pytest.raises(SystemExit) as error:

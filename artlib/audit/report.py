@@ -205,8 +205,8 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-table {{ border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto; border: 0; }}
-th, td {{ border: 0; border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; }}
+table {{ border-collapse: collapse; font-size: .8rem; display: block; overflow-x: auto; border: 0; }}
+th, td {{ border: 0; border-bottom: 1px solid #ddd; padding: .25rem .4rem; text-align: left; }}
 td {{ white-space: nowrap; }}
 img {{ max-width: 100%; }} pre {{ overflow-x: auto; font-size: .8rem; }}
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; }}
