@@ -57,7 +57,7 @@ def train(a: argparse.Namespace) -> None:
 
 def run_audit(a: argparse.Namespace) -> None:
     """Audit a network on images; print its table, write the report, print its path."""
-    from artlib import audit
+    import artlib.audit as audit  # not from: `results` would follow that while the audit is half-loaded
 
     asked = {k: v for k in ("images", "steps", "k", "seed") if (v := getattr(a, k)) is not None}
     if a.eps is not None:
@@ -120,9 +120,9 @@ def download(a: argparse.Namespace) -> None:
 
 def show(a: argparse.Namespace) -> None:
     """Print the names that other commands and notebooks take."""
+    import artlib.audit as audit
     from artlib import presets
     from artlib.attributions import ATTRIBUTIONS
-    from artlib.audit import attacks
     from artlib.data import SETS
     from artlib.grids import GRIDS
     from artlib.measurements import MEASUREMENTS
@@ -137,7 +137,7 @@ def show(a: argparse.Namespace) -> None:
         "architectures": [family.names for family in ARCHITECTURES],
         "public networks": public.PUBLIC,
         "attributions": ATTRIBUTIONS,
-        "attacks": attacks(),
+        "attacks": audit.attacks(),
         "measurements": MEASUREMENTS,
         "grids": GRIDS,
     }.items():
@@ -225,19 +225,23 @@ def _judge_options(one: argparse.ArgumentParser) -> None:
 
 
 def _audit_options(one: argparse.ArgumentParser) -> None:
+    import artlib.audit as audit
     from artlib.attributions import ATTRIBUTIONS
-    from artlib.audit import attacks
     from artlib.models import public
 
     own = "or FILE.py:NAME of your own network, an object or what makes one"
     one.add_argument("model", help=f"a name of torchvision.models, one of {', '.join(public.PUBLIC)}, {own}")
     one.add_argument("on", metavar="images", help="a folder of images, FOLDER/<class>/*, or a data set's name")
-    one.add_argument("--weights", help="a safetensors file for a network of torchvision's")
+    one.add_argument("--weights", help="a file of them: safetensors, or a state_dict by torch.save")
     one.add_argument("--mean", type=float, nargs="+", help="of the pixels in [0, 1], a channel; names: ImageNet's")
     one.add_argument("--std", type=float, nargs="+", help="likewise")
     one.add_argument("--size", type=int, help="pixels a side to which files are resized (default: 224)")
-    one.add_argument("--attributions", nargs="+", choices=ATTRIBUTIONS, help="default: gradient integrated_gradients")
-    one.add_argument("--objectives", nargs="+", choices=attacks(), help="attacks (default: all but lens)")
+    for name, known, default in (
+        ("attributions", ATTRIBUTIONS, "gradient integrated_gradients"),
+        ("objectives", audit.attacks(), "all but lens"),
+    ):
+        told = f"of {', '.join(known)} (default: {default})"
+        one.add_argument(f"--{name}", nargs="+", choices=known, metavar="NAME", help=told)
     one.add_argument("--images", type=int, help="that are attacked (default: 50)")
     one.add_argument("--steps", type=int, help="of an attack (default: 20)")
     one.add_argument("--k", type=int, help="pixels of the top-k (default: a tenth of the map)")

@@ -40,7 +40,7 @@ def _file(name: str) -> Path | None:
     if origin is None:
         try:
             spec = importlib.util.find_spec(name)
-        except ImportError:  # its parent is a module, not a package, or is just being imported itself
+        except ModuleNotFoundError:  # its parent is a module, not a package
             return None
         origin = spec and spec.origin
     return Path(origin) if origin else None
