@@ -1,33 +1,36 @@
-"""Command line: `python -m artlib COMMAND`: train, judge, grid, audit, estimate, download, list, status; `--help` each.
+"""Robustness of explanations from the command line: `python -m artlib COMMAND`; each has a `--help` with examples.
 
 `torchrun --nproc-per-node N -m artlib train ...` trains in N processes, one GPU each; rank 0 alone measures and prints.
 """
 
+# What a command needs is imported in it: torch takes seconds, and `--help` or a misspelt command should not.
 import argparse
 import sys
-from dataclasses import replace
-
-from artlib import audit, costs, data, distributed, effects, grids, presets, results, scoreboard, tables
-from artlib.attacks.objectives import OBJECTIVES
-from artlib.attributions import ATTRIBUTIONS
-from artlib.data import SETS
-from artlib.measurements import MEASUREMENTS
-from artlib.models import ARCHITECTURES, public
-from artlib.paths import slug
-from artlib.trainings import PRECISIONS, PROTOCOLS, TRAININGS, pick_device
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Do what is asked and print the outcome; exit with one sentence, status 1, where that cannot be."""
-    a = _parser().parse_args(argv)
+    """Do what is asked and print the outcome; exit with one sentence, status 1, where that cannot be.
+
+    Status 2: wrong arguments; 130: stopped by ctrl-c.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    a = _parser(argv[0] if argv else "").parse_args(argv)
     try:
-        a.run(a)
+        COMMANDS[a.command].run(a)
     except (ValueError, OSError) as error:
         sys.exit(f"artlib: {error}")
+    except KeyboardInterrupt:
+        print("\nartlib: stopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
 
 
 def train(a: argparse.Namespace) -> None:
     """Train the model of a preset, or find it; with `judge` measure it too; print its file and its numbers."""
+    from artlib import costs, distributed, presets, results, tables
+    from artlib.trainings import pick_device
+
     named = dict(dataset=a.dataset, protocol=a.protocol, seed=a.seed)
     names = (a.measurement or presets.MEASURED) if a.command == "judge" else ()
     with distributed.joined():
@@ -54,8 +57,13 @@ def train(a: argparse.Namespace) -> None:
 
 def run_audit(a: argparse.Namespace) -> None:
     """Audit a network on images; print its table, write the report, print its path."""
+    import artlib.audit as audit  # not from: `results` would follow that while the audit is half-loaded
+
     asked = {k: v for k in ("images", "steps", "k", "seed") if (v := getattr(a, k)) is not None}
-    asked |= {"eps": a.eps / 255} if a.eps is not None else {}
+    if a.eps is not None:
+        if 0 < a.eps < 0.1:
+            raise ValueError(f"--eps is in 255ths of the pixels' range: {a.eps:g} is next to nothing; 8 means 8/255")
+        asked["eps"] = a.eps / 255
     asked |= {k: tuple(v) for k in ("attributions", "objectives") if (v := getattr(a, k))}
     options = dict(weights=a.weights, mean=a.mean, std=a.std, size=a.size, device=a.device)
     found = audit.audit(a.model, a.on, questions=audit.Questions(**asked), **options)
@@ -65,6 +73,10 @@ def run_audit(a: argparse.Namespace) -> None:
 
 def grid(a: argparse.Namespace) -> None:
     """Train and measure the rows of a grid that are named, or all; write their table and print its file."""
+    from artlib import effects, grids, results, tables
+    from artlib.paths import slug
+    from artlib.trainings import pick_device
+
     recipes = grids.GRIDS[a.grid](a.preset, dataset=a.dataset, seed=a.seed)
     if unknown := [row for row in a.row or () if row not in recipes]:
         raise ValueError(f"{a.grid} has no row {unknown[0]!r}; it has {', '.join(recipes)}")
@@ -77,7 +89,7 @@ def grid(a: argparse.Namespace) -> None:
         records[row] = {a.seed: {n: results.measured(recipe, m, **at) for n, m in asked.items()}}
         print(row, *(f"{k} {v:.3f}" for k, v in tables.means(records[row][a.seed]).items() if v == v), flush=True)
     made = {row: record[a.seed] for row, record in records.items()}
-    about = results.provenance(a.preset, a.protocol, sets, asked, recipes, made, device=device)
+    about = results.provenance(a.preset, "paper", sets, asked, recipes, made, device=device)
     run = dict(preset=a.preset, notebook=f"grid-{a.grid}", provenance=about)
     name = f"grid-{a.grid}-{slug(a.dataset)}-seed{a.seed}"
     print(results.save_table(tables.table(records, dataset=a.dataset), name, **run))
@@ -94,20 +106,34 @@ def grid(a: argparse.Namespace) -> None:
 
 def estimate(a: argparse.Namespace) -> None:
     """Print what a preset costs on this machine, training by training."""
+    from artlib import costs, presets
+    from artlib.trainings import pick_device
+
     asked = dict(dataset=a.dataset, protocol=a.protocol, trainings=a.training or presets.TABLE1)
     print(costs.forecast(a.preset, **asked, device=pick_device(a.device)).to_string(float_format="%.3g"))
 
 
 def download(a: argparse.Namespace) -> None:
     """Fetch a data set, or find its files; print what there is."""
-    for split in SETS[a.dataset].images:
-        if SETS[a.dataset].images[split]:
+    from artlib import data
+
+    for split, number in data.SETS[a.dataset].images.items():
+        if number:
             found = data.load(a.dataset, split)
             print(f"{found.name} {found.split}: {len(found):,} images {found.note}".strip())
 
 
 def show(a: argparse.Namespace) -> None:
     """Print the names that other commands and notebooks take."""
+    import artlib.audit as audit
+    from artlib import presets
+    from artlib.attributions import ATTRIBUTIONS
+    from artlib.data import SETS
+    from artlib.grids import GRIDS
+    from artlib.measurements import MEASUREMENTS
+    from artlib.models import ARCHITECTURES, public
+    from artlib.trainings import PROTOCOLS, TRAININGS
+
     for title, names in {
         "presets": presets.PRESETS,
         "protocols": PROTOCOLS,
@@ -116,94 +142,188 @@ def show(a: argparse.Namespace) -> None:
         "architectures": [family.names for family in ARCHITECTURES],
         "public networks": public.PUBLIC,
         "attributions": ATTRIBUTIONS,
+        "attacks": audit.attacks(),
         "measurements": MEASUREMENTS,
+        "grids": GRIDS,
     }.items():
         print(f"{title + ':':17}{', '.join(names)}")
 
 
 def status(a: argparse.Namespace) -> None:
-    """Print the recorded runs, and the models that lie here, with what is stale of them and why."""
+    """Print the recorded runs, the models that lie here, what is stale of them and why, and what else is stored."""
+    from artlib import results, scoreboard
+
     for name in scoreboard.runs("*"):
         about = scoreboard.about(name)
         print(f"recorded  {name}: {about['preset']} preset, {about['title']}, commit {about['commit']}")
     for folder in (results.RECORDED, results.MODELS):
         for path in sorted(folder.glob("*.safetensors")):
             print(f"model     {path.name}: {results.state(path)}")
+    for path in sorted(results.MODELS.glob("*.checkpoint")):
+        print(f"stopped   {path.name}: the same command goes on with it")
+    print(f"measurements in {results.MODELS}: {sum(1 for _ in results.MODELS.glob('*.json'))}")
 
 
-def _parser() -> argparse.ArgumentParser:
+@dataclass(frozen=True)
+class Command:
+    """What it does, in a line; the function; what adds its options, called only if it was chosen; examples."""
+
+    told: str
+    run: Callable[[argparse.Namespace], None]
+    options: Callable[[argparse.ArgumentParser], None] = lambda one: None
+    examples: str = ""
+
+
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m artlib", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = _run_options()
-    _add_training(commands, run)
-    _add_audit(commands)
-    _add_grid(commands, run)
-    one = _command(commands, "estimate", estimate, "what a preset costs on this machine", run)
-    one.add_argument("--training", action="append", choices=TRAININGS, help="default: Table 1's")
-    one = _command(commands, "download", download, "fetch a data set, or find its files")
-    one.add_argument("dataset", choices=SETS)
-    _command(commands, "list", show, "the names there are")
-    _command(commands, "status", status, "what is recorded and stored")
+    for name, command in COMMANDS.items():
+        examples = command.examples and "examples:\n" + command.examples
+        told = command.told[0].upper() + command.told[1:] + "."
+        one = commands.add_parser(name, help=command.told, description=told, epilog=examples, formatter_class=raw)
+        if name == chosen:
+            command.options(one)
     return parser
 
 
-def _command(commands, name: str, function, told: str, *parents, words: str = "") -> argparse.ArgumentParser:
-    """A command that calls `function`, with its line in the list of all."""
-    shown = argparse.ArgumentDefaultsHelpFormatter
-    one = commands.add_parser(name, parents=parents, help=told, description=told + words, formatter_class=shown)
-    one.set_defaults(run=function)
-    return one
-
-
-def _run_options() -> argparse.ArgumentParser:
+def _run_options(one: argparse.ArgumentParser, *, protocol: bool = True, seed: bool = True) -> None:
     """What says which run is meant: of several commands."""
-    run = argparse.ArgumentParser(add_help=False)
-    preset_help = "smoke tests the code; quick takes minutes, cpu hours, gpu and paper want a GPU"
-    run.add_argument("--preset", default="quick", choices=presets.PRESETS, help=preset_help)
-    run.add_argument("--dataset", default="blossoms", help=f"{', '.join(SETS)}, or folder:PATH")
-    run.add_argument("--protocol", default="paper", choices=PROTOCOLS, help="see DIFFERENCES.md")
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    return run
+    from artlib import presets
+    from artlib.data import SETS
+    from artlib.trainings import PROTOCOLS
+
+    one.add_argument(
+        "--preset",
+        default="quick",
+        choices=presets.PRESETS,
+        help="smoke tests the code; quick takes minutes, cpu hours, gpu and paper want a GPU (default: quick)",
+    )
+    one.add_argument("--dataset", default="blossoms", help=f"{', '.join(SETS)}, or folder:PATH (default: blossoms)")
+    if protocol:
+        told = "where ART's text and released code differ: see DIFFERENCES.md (default: paper)"
+        one.add_argument("--protocol", default="paper", choices=PROTOCOLS, help=told)
+    if seed:
+        one.add_argument("--seed", type=int, default=0, help="of weights, order and attacks (default: 0)")
+    _device(one)
 
 
-def _add_training(commands, run: argparse.ArgumentParser) -> None:
-    words = ". Numbers are percent, means over images: IN is the share of a map's top-k pixels that stay so under "
-    words += "attack, K its rank correlation."
-    for name, told in (("train", "train a model, or find it"), ("judge", "train a model, or find it, and measure it")):
-        one = _command(commands, name, train, told, run, words=words)
-        one.add_argument("--training", default="art", choices=TRAININGS)
-        one.add_argument("--measurement", action="append", choices=MEASUREMENTS, help="of judge; default: Table 1's")
-        one.add_argument("--seed", type=int, default=0, help="of weights, order and attacks")
-        one.add_argument("--precision", choices=PRECISIONS, help="instead of the preset's")
-        one.add_argument("--micro-batch", type=int, help="images at once, for a small card")
-        one.add_argument("--resume-edited", action="store_true", help="go on with a checkpoint of other training code")
+def _device(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 
 
-def _add_audit(commands) -> None:
-    told = "audit the explanations of any network: accuracy, IN, K, LENS, a report"
-    one = _command(commands, "audit", run_audit, told)
-    one.add_argument("model", help=f"a name of torchvision.models, or one of {', '.join(public.PUBLIC)}")
-    one.add_argument("on", metavar="IMAGES", help="a folder of images, FOLDER/<class>/*, or a data set's name")
-    one.add_argument("--weights", help="a safetensors file for a network of torchvision's")
-    one.add_argument("--mean", type=float, nargs="+", help="of the pixels, a channel; default: ImageNet's")
-    one.add_argument("--std", type=float, nargs="+")
-    one.add_argument("--size", type=int, help="pixels a side to which files are resized")
-    one.add_argument("--attributions", nargs="+", choices=ATTRIBUTIONS)
-    one.add_argument("--objectives", nargs="+", choices=OBJECTIVES)
-    numbers = {"images": "that are attacked", "steps": "of an attack", "k": "pixels of the top-k", "seed": ""}
-    for name, what in numbers.items():
-        one.add_argument(f"--{name}", type=int, help=what)
-    one.add_argument("--eps", type=float, help="of the l_inf ball, in 255ths")
-    one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    one.add_argument("--out", default="audit", help="folder of report.html and report.json")
+def _train_options(one: argparse.ArgumentParser) -> None:
+    from artlib.trainings import PRECISIONS, TRAININGS
+
+    one.add_argument("--training", default="art", choices=TRAININGS, help="default: art")
+    _run_options(one)
+    one.add_argument("--precision", choices=PRECISIONS, help="instead of the preset's")
+    one.add_argument("--micro-batch", type=int, help="images at once, for a small card")
+    one.add_argument("--resume-edited", action="store_true", help="go on with a checkpoint of other training code")
 
 
-def _add_grid(commands, run: argparse.ArgumentParser) -> None:
-    told = "train and measure the rows of a grid of trainings, and write their table"
-    one = _command(commands, "grid", grid, told, run)
-    one.add_argument("grid", choices=grids.GRIDS)
-    one.add_argument("--row", action="append", help="of the grid; default: all; a wrong one is answered with the list")
-    one.add_argument("--seed", type=int, default=0)
+def _judge_options(one: argparse.ArgumentParser) -> None:
+    from artlib.measurements import MEASUREMENTS
+
+    _train_options(one)
+    one.add_argument("--measurement", action="append", choices=MEASUREMENTS, help="may be repeated; default: Table 1's")
+
+
+def _audit_options(one: argparse.ArgumentParser) -> None:
+    import artlib.audit as audit
+    from artlib.attributions import ATTRIBUTIONS
+    from artlib.models import public
+
+    own = "or FILE.py:NAME of your own network, an object or what makes one"
+    one.add_argument("model", help=f"a name of torchvision.models, one of {', '.join(public.PUBLIC)}, {own}")
+    one.add_argument("on", metavar="images", help="a folder of images, FOLDER/<class>/*, or a data set's name")
+    one.add_argument("--weights", help="a file of them: safetensors, or a state_dict by torch.save")
+    one.add_argument("--mean", type=float, nargs="+", help="of the pixels in [0, 1], a channel; names: ImageNet's")
+    one.add_argument("--std", type=float, nargs="+", help="likewise")
+    one.add_argument("--size", type=int, help="pixels a side to which files are resized (default: 224)")
+    for name, known, default in (
+        ("attributions", ATTRIBUTIONS, "gradient integrated_gradients"),
+        ("objectives", audit.attacks(), "all but lens"),
+    ):
+        told = f"of {', '.join(known)} (default: {default})"
+        one.add_argument(f"--{name}", nargs="+", choices=known, metavar="NAME", help=told)
+    one.add_argument("--images", type=int, help="that are attacked (default: 50)")
+    one.add_argument("--steps", type=int, help="of an attack (default: 20)")
+    one.add_argument("--k", type=int, help="pixels of the top-k (default: a tenth of the map)")
+    one.add_argument("--eps", type=float, help="radius of the l_inf ball in 255ths (default: 8)")
+    one.add_argument("--seed", type=int, help="of which images and which signs (default: 0)")
+    _device(one)
+    one.add_argument("--out", default="audit", help="folder of report.html and report.json (default: audit)")
+
+
+def _grid_options(one: argparse.ArgumentParser) -> None:
+    from artlib.grids import GRIDS
+
+    one.add_argument("grid", choices=GRIDS)
+    one.add_argument("--row", action="append", help="may be repeated; default: all; a wrong one is told the list")
+    _run_options(one, protocol=False)
+
+
+def _estimate_options(one: argparse.ArgumentParser) -> None:
+    from artlib.trainings import TRAININGS
+
+    one.add_argument("--training", action="append", choices=TRAININGS, help="may be repeated; default: Table 1's")
+    _run_options(one, seed=False)
+
+
+def _download_options(one: argparse.ArgumentParser) -> None:
+    from artlib.data import SETS
+
+    one.add_argument("dataset", choices=SETS)
+
+
+COMMANDS = {
+    "train": Command(
+        "train a model, or find it",
+        train,
+        _train_options,
+        """  python -m artlib train                      ART on the built-in images, minutes
+  python -m artlib train --preset cpu --dataset cifar10 --training natural
+The model lies in data/models (or ARTLIB_MODELS). A training that was stopped goes on.""",
+    ),
+    "judge": Command(
+        "train a model, or find it, and measure it",
+        train,
+        _judge_options,
+        """  python -m artlib judge --training natural   a row of Table 1
+  python -m artlib judge --training art --measurement alignment
+Numbers are percent, means over images: IN is the share of a map's top-k pixels that stay so under attack, K its
+rank correlation.""",
+    ),
+    "audit": Command(
+        "audit the explanations of any network: accuracy, IN, K, LENS under attack; a report",
+        run_audit,
+        _audit_options,
+        """  python -m artlib audit squeezenet1_1 photographs
+  python -m artlib audit resnet2b_adv cifar10 --attributions gradient --images 20
+  python -m artlib audit mine.py:Net pictures --size 64 --mean 0.5 0.5 0.5 --std 0.2 0.2 0.2
+First a line says how long it will take; an audit that was stopped goes on; --out has the report.""",
+    ),
+    "grid": Command(
+        "train and measure the rows of a grid of trainings, and write their table",
+        grid,
+        _grid_options,
+        """  python -m artlib grid factorial --preset cpu --dataset cifar10
+  python -m artlib grid factorial --row "art held pixels 1.5" --row "art running pixels 1.5"
+Rows that were made before are found.""",
+    ),
+    "estimate": Command(
+        "what a preset costs on this machine",
+        estimate,
+        _estimate_options,
+        "  python -m artlib estimate --preset cpu --dataset cifar10 --training art",
+    ),
+    "download": Command(
+        "fetch a data set, or find its files", download, _download_options, "  python -m artlib download fashion_mnist"
+    ),
+    "list": Command("the names that other commands and notebooks take", show),
+    "status": Command("what is recorded and stored, what of it is stale, and why", status),
+}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,12 @@ REFERENCE = ROOT / "figures" / "reference"  # the recorded runs, committed
 
 
 def slug(dataset: str) -> str:
-    """A data set's name as part of a file name: "folder:PATH" becomes folder-NAME-DIGITS, one for each path."""
+    """A data set's name as part of a file name: "folder:PATH" becomes folder-NAME-DIGITS, one for each path.
+
+    >>> from artlib.paths import slug
+    >>> slug("cifar10"), slug("folder:my photographs")[:21]
+    ('cifar10', 'folder-my_photographs')
+    """
     if not dataset.startswith("folder:"):
         return dataset
     path = Path(dataset.removeprefix("folder:")).expanduser().resolve()

@@ -133,6 +133,11 @@ def recipe(
     """The recipe of one training, a name in `TRAININGS` or its settings, at a preset, with `changes`.
 
     Raises ValueError for unknown names.
+
+    >>> from artlib import presets
+    >>> recipe = presets.recipe("quick", "art", dataset="blossoms", epochs=3)
+    >>> recipe.arch, recipe.epochs, recipe.training.weight
+    ('wrn-10-2-half', 3, 0.5)
     """
     _check_names(preset, protocol=protocol, dataset=dataset, seed=seed)
     if not isinstance(training, Training):
@@ -162,7 +167,13 @@ def recipes(
 def measurement(
     preset: str, name: str, *, dataset: str, protocol: str = "paper", seed: int = 0, **changes: Any
 ) -> Measurement:
-    """A measurement of `MEASUREMENTS` at a preset, with `changes`. Raises ValueError for unknown names."""
+    """A measurement of `MEASUREMENTS` at a preset, with `changes`. Raises ValueError for unknown names.
+
+    >>> from artlib import presets
+    >>> m = presets.measurement("quick", "attribution_robustness", dataset="cifar10", steps=5)
+    >>> m.images, m.steps, m.k, round(255 * m.eps)
+    (64, 5, 100, 8)
+    """
     _check_names(preset, protocol=protocol, dataset=dataset, seed=seed)
     if name not in MEASUREMENTS:
         raise ValueError(f"unknown measurement {name!r}; choose one of {', '.join(MEASUREMENTS)}")

@@ -351,6 +351,13 @@ def reference(name: str) -> "pd.DataFrame | None":
     """The recorded reference run figures/reference/<name>.csv, or None where there is none.
 
     Raises ValueError when table and provenance are of different runs.
+
+    >>> from artlib import results
+    >>> found = results.reference("table1-cifar10-paper-seed0").query("metric == 'IN'")
+    >>> found["training"].tolist()
+    ['natural', 'pgd', 'art']
+    >>> results.reference("table1-imagenet-paper-seed0") is None
+    True
     """
     import pandas as pd
 

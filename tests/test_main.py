@@ -1,5 +1,7 @@
 """The command line trains, finds and measures a model, and ends with one sentence when it cannot."""
 
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 from artlib import costs, presets, results
-from artlib.__main__ import main
+from artlib.__main__ import COMMANDS, _parser, main
 from artlib.measurements import MEASUREMENTS, Measurement, Metric
 from artlib.paths import ROOT
 from artlib.trainings import TRAININGS, Natural
@@ -146,10 +148,71 @@ def test_a_models_folder_that_cannot_be_written(tmp_path, monkeypatch):
 )
 def test_a_wrong_choice_names_the_choices(option, value, capsys):
     with pytest.raises(SystemExit) as error:
-        main(["train", option, value])
+        main(["judge", option, value])
     assert error.value.code == 2
     last = lines(capsys.readouterr().err)[-1]
     assert value in last and "choose from" in last
+
+
+def test_training_alone_measures_nothing(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["train", "--measurement", "accuracy"])
+    assert error.value.code == 2 and "unrecognized arguments: --measurement" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("jugde", 2), (None, 2)])
+def test_help_and_a_misspelt_command_load_no_torch(argument, status):
+    code = "import sys\nfrom artlib.__main__ import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
+    code += "    print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, *filter(None, [argument])]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert child.returncode == status and lines(child.stdout)[-1] == "False"
+    assert all(name in child.stdout + child.stderr for name in COMMANDS) or argument is None
+
+
+def test_a_command_is_the_first_to_import_the_library():
+    """Whatever it imports first: `results` looks into every module loaded by then, the half-loaded ones, too."""
+    command = [sys.executable, "-c", "from artlib.__main__ import main; main(['list'])"]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert child.returncode == 0 and "attacks:         topk, lens, mass_center, random, targeted" in child.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_teaches_with_examples_that_the_parser_takes(name, capsys):
+    with pytest.raises(SystemExit) as error:
+        main([name, "--help"])
+    shown = capsys.readouterr().out
+    assert error.value.code == 0 and COMMANDS[name].told[1:] in " ".join(shown.split()) and "None" not in shown
+    examples = re.findall(r"^  python -m artlib (.*?)(?:   .*)?$", COMMANDS[name].examples, re.MULTILINE)
+    assert examples or name in ("list", "status")
+    for line in examples:
+        assert line in shown
+        assert _parser(name).parse_args(shlex.split(line)).command == name
+
+
+def test_what_is_stopped_says_so(monkeypatch, capsys):
+    def stopped(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "model", stopped)
+    with pytest.raises(SystemExit) as error:
+        main(["train", *SMOKE])
+    assert error.value.code == 130
+    assert lines(capsys.readouterr().err) == [
+        "artlib: stopped; what is done is kept, and the same command goes on from there"
+    ]
+
+
+def test_status_names_what_is_recorded_stored_and_unfinished(models, capsys):
+    main(["judge", *SMOKE, "--training", "natural", "--measurement", "accuracy"])
+    (models / "half.checkpoint").write_bytes(b"")
+    capsys.readouterr()
+    main(["status"])
+    out = capsys.readouterr().out
+    (path,) = models.glob("*.safetensors")
+    assert re.search(rf"^model     {re.escape(path.name)}: commit [0-9a-f]{{7}}, 0 minutes$", out, re.MULTILINE)
+    assert "stopped   half.checkpoint" in out and f"measurements in {models}: 1" in out
+    assert "recorded  table1-cifar10-paper-seed0: cpu preset" in out
 
 
 def test_the_exit_status_of_the_command():

@@ -1,11 +1,15 @@
 """What an audit accepts as a classifier and as images, and one clear sentence for what it does not."""
 
+import inspect
+import runpy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from artlib import data, models
 from artlib.data import ImageSet
@@ -20,21 +24,29 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std of torch
 PREDICTED = "labels are what the model predicts"
 
 
-class Function(nn.Module):
-    """A function from pixels (N, C, H, W) in [0, 1] to logits (N, classes), as a module.
+class Classifier(nn.Module):
+    """A module or a function from pixels (N, C, H, W) in [0, 1] to logits (N, classes), ready for second derivatives.
 
-    Of a method the module that it belongs to is known, and its ReLUs become softplus where an attack needs that.
+    Attention inside it is made of matrix products, as torch's fused kernels have no second derivative. Of a method the
+    module that it belongs to is known, and its ReLUs become softplus where an attack needs that.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor]):
+    def __init__(self, net: nn.Module | Callable[[Tensor], Tensor]):
         super().__init__()
-        self.function = function
-        if isinstance(owner := getattr(function, "__self__", None), nn.Module):
+        self.net = net
+        if isinstance(owner := getattr(net, "__self__", None), nn.Module):
             self.owner = owner
-        self.dtype_of_images = nn.Parameter(torch.zeros(()), requires_grad=False)
+        if next(self.parameters(), None) is None:
+            self.dtype_of_images = nn.Parameter(torch.zeros(()), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
+        with sdpa_kernel(SDPBackend.MATH):
+            return self.net(x)
+
+
+def weight_count(net: nn.Module) -> int:
+    """How many weights a `classifier` has, as far as they are known: a function's are not."""
+    return sum(p.numel() for name, p in net.named_parameters() if name != "dtype_of_images")
 
 
 def classifier(
@@ -44,28 +56,65 @@ def classifier(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> nn.Module:
-    """A model from pixels in [0, 1] to logits, in eval mode.
+    """A model from pixels in [0, 1] to logits, in eval mode, that the attacks of `artlib.attacks` can be run on, too.
 
     model: a module or a function, of normalised images if `mean` and `std` are given, else of pixels; a name in
-    `models.public.PUBLIC`; or a name of torchvision's, with a safetensors file of `weights`, or torchvision's own,
-    normalised as ImageNet unless told otherwise. Raises ValueError for anything else, and for a mean without a std.
+    `models.public.PUBLIC`; a name of torchvision's, with its own weights, normalised as ImageNet unless told
+    otherwise; or "FILE.py:NAME", a module or function in a file, or what makes one when called with nothing. `weights`
+    is a file of them: safetensors, or what torch.save writes of a state_dict. Raises ValueError for anything else.
+
+    >>> import torch
+    >>> from artlib import audit
+    >>> net = audit.classifier(lambda x: x.mean((2, 3)), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> net(torch.ones(1, 3, 4, 6)).tolist()
+    [[1.0, 1.0, 1.0]]
     """
     if (mean is None) != (std is None):
         raise ValueError("mean and std belong together: give both, or none for a model of pixels in [0, 1]")
     if isinstance(model, str):
         if model in public.PUBLIC and weights is None:
-            return public.load(model)
-        model, (mean, std) = _torchvision(model, own=weights is None), (mean or IMAGENET[0], std or IMAGENET[1])
-    elif not isinstance(model, nn.Module):
-        if not callable(model):
-            raise ValueError(f"model is a {type(model).__name__}; give a module, a function, or a name")
-        model = Function(model)
-    wrapped = model if mean is None else models.wrap(model, mean, std)
+            return Classifier(public.load(model)).eval()
+        path, _, name = model.rpartition(":")
+        if path:
+            model = _of_file(Path(path).expanduser(), name)
+        else:
+            model, (mean, std) = _torchvision(model, own=weights is None), (mean or IMAGENET[0], std or IMAGENET[1])
+    if not callable(model):
+        raise ValueError(f"model is a {type(model).__name__}; give a module, a function, or a name")
     if weights is not None:
-        if mean is None:
-            raise ValueError("weights go with a name of torchvision's; load them into your module yourself")
-        public.load_weights(wrapped, weights)
-    return wrapped.eval()
+        _load(model, Path(weights).expanduser())
+    net = Classifier(model)
+    return (net if mean is None else models.wrap(net, mean, std)).eval()
+
+
+def _of_file(path: Path, name: str) -> nn.Module | Callable[[Tensor], Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: give FILE.py:NAME")
+    found = runpy.run_path(str(path)).get(name)
+    if not callable(found):
+        raise ValueError(f"{path} has no module, class or function {name!r}")
+    if isinstance(found, nn.Module):
+        return found
+    needed = [
+        p for p in inspect.signature(found).parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL
+    ]
+    return found if needed else found()
+
+
+def _load(model: nn.Module | Callable, path: Path) -> None:
+    if not isinstance(model, nn.Module):
+        raise ValueError("weights go with a name of torchvision's or a module; a function has its own")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of weights {path}")
+    if path.suffix == ".safetensors":
+        public.load_weights(nn.Sequential(nn.Identity(), model), path)
+        return
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(found.get("state_dict", found))
+    except (RuntimeError, UnpicklingError, AttributeError, EOFError) as error:
+        why = str(error).splitlines()[-1].strip()
+        raise ValueError(f"{path} does not hold a state_dict of this network: {why}") from None
 
 
 def _torchvision(name: str, *, own: bool) -> nn.Module:
@@ -96,8 +145,18 @@ def image_set(
     images: an `ImageSet`; pixels (N, C, H, W), uint8 or float in [0, 1], rounded to 8 bits, square or not, with
     `labels` (N,); the name of a data set; or a folder: FOLDER/<class>/*, whose classes in alphabetical order are all
     the model's (without FOLDER/test the fifth of the images that `data.load` takes for tests), or images alone. Of more
-    than `limit` images a fixed random choice is taken. Files are resized to `size` x `size`, whatever their aspect.
+    than `limit` images a fixed random choice is taken. A folder's files are resized to `size` x `size`, 224 unless
+    told, whatever their aspect.
     Raises ValueError for pixels outside [0, 1], for labels that the model has no output for, and for no images.
+
+    >>> import torch
+    >>> from artlib import audit
+    >>> net = audit.classifier(lambda x: x.mean((2, 3)))
+    >>> x = torch.zeros(4, 3, 6, 9)
+    >>> x[:, 1] = 0.6
+    >>> images = audit.image_set(x, net)  # without labels
+    >>> images.labels.tolist(), images.note
+    ([1, 1, 1, 1], 'labels are what the model predicts')
     """
     note = PREDICTED
     if not isinstance(images, ImageSet | Tensor | Path | str):
@@ -154,7 +213,7 @@ def _of_name(name: str, size: int | None, limit: int) -> ImageSet:
         raise FileNotFoundError(f"{name} is neither a folder nor a data set ({', '.join(data.SETS)})")
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
     if not files:
-        return data.load(f"folder:{path}", "test", size=size, limit=limit)
+        return data.load(f"folder:{path}", "test", size=size or 224, limit=limit)
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))[:limit].sort().values
     pixels = torch.stack([decode(files[i], path, size or 224)[0] for i in order.tolist()])
     return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("",), name=path.name, split="test")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _ROW = {
     "type": "object",
+    "additionalProperties": False,
     "required": ["explanation", "metric", "mean", "low", "high", "images"],
     "properties": {
         "explanation": {"type": "string", "description": "attribution and attack; the model's name for accuracies"},
@@ -33,15 +34,35 @@ _ROW = {
         "unranked": {"type": ["integer", "null"], "description": "map or gradient constant, zero or NaN"},
     },
 }
+_ABOUT = {
+    "model": {"type": "string"},
+    "parameters": {"type": "integer", "description": "weights; 0 for a function, whose weights are not known"},
+    "images": {"type": "object", "description": "name, split, number, size, fingerprint and note of all images"},
+    "accuracy_images": {"type": "integer", "description": "of how many of them accuracy is"},
+    "questions": {"type": "object", "description": "the settings of audit.Questions; eps in units of [0, 1]"},
+    "k": {
+        "type": "object",
+        "description": "by attribution: pixels of the top-k",
+        "additionalProperties": {"type": "integer", "minimum": 1},
+    },
+    "machine": {"type": "object", "description": "versions, device, memory, commit of artlib"},
+    "seconds": {"type": "number", "description": "that all measurements took, whenever they were made"},
+}
 SCHEMA = {  # of report.json, JSON Schema 2020-12
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "Audit of a classifier's explanations",
+    "description": "written by artlib.audit; numbers are percent, null where there is none",
     "type": "object",
     "required": ["schema", "about", "accuracy", "explanations"],
+    "additionalProperties": False,
     "properties": {
         "schema": {"const": "artlib-audit-1"},
-        "about": {"type": "object", "required": ["model", "parameters", "images", "questions", "k", "machine"]},
-        "accuracy": {"type": "array", "items": _ROW},
+        "about": {"type": "object", "required": list(_ABOUT), "properties": _ABOUT, "additionalProperties": False},
+        "accuracy": {
+            "type": "array",
+            "items": _ROW,
+            "description": "natural, unless labels were predicted; adversarial",
+        },
         "explanations": {"type": "array", "items": _ROW},
     },
 }
@@ -50,7 +71,8 @@ by at most eps in every pixel, so that the prediction stays and the map does not
 largest pixels that are still among them, K Kendall's rank correlation of all pixels; 100 is a map that did not
 move. An image of which no step keeps the prediction counts as 100. LENS-recall forgives shifts of up to w
 pixels, on diverse pixels it counts one a neighbourhood. "random" is a random sign in every pixel: an attack
-that is no worse than that tells more of the measure than of the model."""
+that is no worse than that tells more of the measure than of the model; "topk" pushes the k largest pixels down,
+"mass_center" moves the map's centre of mass, "targeted" pulls the map towards itself turned upside down."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +110,8 @@ class Audit:
         a, q = self.about, self.about["questions"]
         attacked, of = int(self.board()["attacked"].max()), a["images"]
         line = f"{attacked} of {of['images']} images of {of['name']} attacked, accuracy of {a['accuracy_images']}; "
-        line += f"{of['note'] or 'labels as given'}; eps {255 * q['eps']:.3g}/255, {q['steps']} steps, k = {a['k']}; "
+        line += f"{of['note'] or 'labels as given'}; eps {255 * q['eps']:.3g}/255, {q['steps']} steps, k = "
+        line += ", ".join(map(str, sorted(set(a["k"].values())))) + "; "
         line += f"commit {a['machine']['commit'][:7]}"
         parts = [
             f"<h1>How fragile are the explanations of {html.escape(a['model'])}?</h1><p>{html.escape(line)}</p>",
@@ -99,7 +122,7 @@ class Audit:
             parts.append(
                 f'<h2>The images that suffered most</h2><img alt="maps before and after" src="{_png(self.worst)}">'
             )
-        parts.append("<h2>Beside others</h2>" + beside().to_html() + f"<p>{html.escape(BESIDE)}</p>")
+        parts.append("<h2>Beside others</h2>" + beside(self).to_html() + f"<p>{html.escape(BESIDE)}</p>")
         asked = html.escape(json.dumps(self.about, indent=1))
         parts.append(f"<details><summary>settings and machine</summary><pre>{asked}</pre></details>")
         return _PAGE.format(title=html.escape(f"Audit of {a['model']}"), body="\n".join(parts))
@@ -120,26 +143,36 @@ class Audit:
 
 BESIDE = """Recorded runs of this companion on other images, integrated gradients under the top-k attack of
 8/255, k = 100 of 32 x 32 pixels: what is seen here can be held against them in its order of magnitude only."""
+OUTLINED = 500  # pixels of the top-k, at most, that are outlined on a map
+COMPARED = "integrated_gradients, topk"  # the attack of Table 1
 
 
-def beside() -> "pd.DataFrame":
-    """IN, K and accuracies of the recorded networks on CIFAR-10, ours and those of others."""
+def beside(audit: Audit | None = None) -> "pd.DataFrame":
+    """IN, K and accuracies of the recorded networks on CIFAR-10, ours and those of others; first those of an audit.
+
+    Of an audit that did not ask for integrated gradients under the top-k attack it is the accuracies alone.
+    """
     import pandas as pd
 
     names = [n for t in ("table1", "networks-of-others") for n in scoreboard.runs(t) if "cifar10" in n]
     found = {}
+    if audit is not None:
+        name, asked = audit.about["model"], audit.explanations
+        both = pd.concat([asked[(asked["title"] == COMPARED) & asked["metric"].isin(["IN", "K"])], audit.accuracy])
+        found["audited here"] = scoreboard.board(both.assign(training=name, title=name, dataset="as measured"))
     for name in names:
         table = results.reference(name)
         told = scoreboard.about(name)
         chosen = table[table["metric"].isin(["IN", "K", "natural", "adversarial"])]
         found[f"{told['title']}, protocol {told['protocol']}"] = scoreboard.board(chosen.assign(dataset="as measured"))
-    return pd.concat(found) if found else pd.DataFrame()
+    return pd.concat(found).fillna("") if found else pd.DataFrame()
 
 
 def worst_grid(images: ImageSet, found: Manipulated, k: int, *, title: str) -> "Figure":
-    """Image, change x 10, map before and after with their top k outlined, a row an image."""
+    """Image, change x 10, map before and after with their top k outlined, if few enough to leave the map to be seen."""
     rows, captions = {}, {}
-    top = [metrics.topk_mask(m, k) for m in (found.before, found.after)]
+    few = k <= OUTLINED
+    top = [metrics.topk_mask(m, k) if few else [None] * len(m) for m in (found.before, found.after)]
     shared = metrics.topk_intersection(found.before, found.after, k)
     for i in range(len(images)):
         x = images.images[i].to(found.x_adv) / 255
@@ -147,7 +180,7 @@ def worst_grid(images: ImageSet, found: Manipulated, k: int, *, title: str) -> "
         panels = [plots.Panel(m[i], t[i]) for m, t in zip((found.before, found.after), top, strict=True)]
         rows[f"{i + 1}: {name}"[:24]] = [x, plots.perturbation(x, found.x_adv[i]), *panels]
         captions[f"{i + 1}: {name}"[:24]] = ["", "", "", f"IN {shared[i]:.0%}, K {found.kendall[i]:.2f}"]
-    columns = ["image", "change × 10", f"map, top {k}", "map after"]
+    columns = ["image", "change × 10", f"map, top {k}" if few else "map", "map after"]
     return plots.heatmap_grid(rows, columns=columns, captions=captions, title=title, size=1.9)
 
 
@@ -171,9 +204,10 @@ def _png(figure: "Figure") -> str:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-table {{ border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto; border: 0; }}
-th, td {{ border: 0; border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; white-space: nowrap; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+table {{ border-collapse: collapse; font-size: .8rem; display: block; overflow-x: auto; border: 0; }}
+th, td {{ border: 0; border-bottom: 1px solid #ddd; padding: .25rem .4rem; text-align: left; }}
+td {{ white-space: nowrap; }}
 img {{ max-width: 100%; }} pre {{ overflow-x: auto; font-size: .8rem; }}
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; }}
 </style></head><body>

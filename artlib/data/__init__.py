@@ -80,6 +80,12 @@ def load(
     Raises ValueError for an unknown name or split and for files that are damaged, too large or not the published ones,
     FileNotFoundError for files that are neither there nor reachable, PermissionError for a folder that cannot be
     written, OSError where the disk fails or a download breaks off; each names the file.
+
+    >>> from artlib import data
+    >>> test = data.load("blossoms", "test", limit=20, size=28)
+    >>> tuple(test.images.shape), len(test.classes), test.labels.bincount().tolist()
+    ((20, 3, 28, 28), 10, [2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
+    >>> batch, labels = next(data.batches(test, 8))  # float, in [0, 1]
     """
     of_user = name.startswith("folder:")
     if not of_user:  # a folder is looked for when it is read

@@ -1,6 +1,9 @@
 """`SetInfo`, what is known of a data set before its files are opened."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from artlib.data.augment import Augment
 
@@ -17,7 +20,8 @@ class SetInfo:
     per_class: int | None = None  # ART, App. A.3: images a class an epoch, after augmentation
     channels: int = 3
     augment: Augment = Augment()
-    reader: str = ""  # "module:function" in artlib.data.sources: (root, split) -> Raw; imported when it is needed
+    # "module:function" in artlib.data.sources, imported when it is needed, or a function: (root, split) -> Raw.
+    reader: str | Callable[[Path, str], Any] = ""
 
     @property
     def splits(self) -> tuple[str, ...]:

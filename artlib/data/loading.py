@@ -35,7 +35,9 @@ def own(name: str, split: str) -> Raw:
 
 def listed(info: SetInfo, split: str, root: Path) -> Raw:
     """What the reader of a data set finds in `root`, with a note if that is not everything."""
-    raw = pkgutil.resolve_name(f"artlib.data.sources.{info.reader}")(root.expanduser(), split)
+    named = f"artlib.data.sources.{info.reader}"
+    reader = info.reader if callable(info.reader) else pkgutil.resolve_name(named)
+    raw = reader(root.expanduser(), split)
     if len(raw.labels) != (official := info.images[split]):
         note = f"{len(raw.labels):,} of {official:,} images"
         raw = replace(raw, note=f"{raw.note}, {note}" if raw.note else note)

@@ -21,6 +21,13 @@ def interval(
     values: (N,), finite, any unit; a proportion where all are 0 or `unit` (1, or 100 for percent). The bootstrap of
     0 hits of 1000 would be (0, 0). seeds: of how many models the values are; they share their images, so that the
     interval is as wide as that of N / seeds images. Raises ValueError as `bootstrap_interval`.
+
+    >>> import torch
+    >>> from artlib import metrics
+    >>> correct = torch.tensor([100.0] * 80 + [0.0] * 20)  # percent, an image each
+    >>> low, high = metrics.interval(correct, unit=100.0, generator=torch.Generator().manual_seed(0))
+    >>> f"{correct.mean():.0f} ({low:.1f} to {high:.1f})"
+    '80 (71.1 to 86.7)'
     """
     values = _checked(values, level, samples)
     if not ((values == 0) | (values == unit)).all():
@@ -36,6 +43,11 @@ def wilson_interval(hits: float, count: float, *, level: float = 0.95) -> tuple[
 
     Those p for which |hits/count - p| <= z sqrt(p (1 - p) / count). It has a width at 0 and at count hits, too. Shares
     of an image are allowed. Raises ValueError unless 0 <= hits <= count, count > 0 and 0 < level < 1.
+
+    >>> from artlib.metrics import wilson_interval
+    >>> low, high = wilson_interval(0, 100)
+    >>> f"{low:.3f} to {high:.3f}"
+    '0.000 to 0.037'
     """
     if not (0 <= hits <= count and count > 0 and 0 < level < 1):
         raise ValueError(f"0 <= hits <= count, count > 0 and 0 < level < 1, not hits={hits}, {count=}, {level=}")
@@ -56,6 +68,11 @@ def newcombe_interval(
     2635-2650 for the same, where phi of the 2 x 2 table, less a continuity correction, correlates the two errors. It
     behaves at 0 and 1, where the bootstrap's and the normal theory's intervals have no width.
     Raises ValueError as `wilson_interval`, and for a `both` that the hits do not allow.
+
+    >>> from artlib.metrics import newcombe_interval
+    >>> low, high = newcombe_interval((60, 100), (40, 100))  # 60 % of some images, 40 % of others
+    >>> f"{low:.2f} to {high:.2f}"
+    '0.06 to 0.33'
     """
     (hits, count), (others, other_count) = first, second
     (low, high), (other_low, other_high) = (wilson_interval(*side, level=level) for side in (first, second))

@@ -30,6 +30,11 @@ def mean_filter(maps: Tensor, size: int = 3) -> Tensor:
     """The mean over size x size pixels (ART, appendix B.1: 3 x 3), at the border over those inside the map.
 
     Raises ValueError for a size that is not odd.
+
+    >>> import torch
+    >>> from artlib.metrics.localization import mean_filter
+    >>> mean_filter(torch.tensor([[[9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]]))[0, 1].tolist()
+    [1.5, 1.0, 0.0]
     """
     if size < 1 or size % 2 == 0:
         raise ValueError(f"size is {size}; a mean filter has an odd number of pixels: 3 for 3 x 3")
@@ -83,7 +88,15 @@ def largest_component(masks: Tensor, *, connectivity: int = 8) -> Tensor:
 
 
 def box_of(masks: Tensor) -> Tensor:
-    """The smallest box around each mask, (N, 4); (0, 0, 0, 0) for an empty one, which overlaps with nothing."""
+    """The smallest box around each mask, (N, 4); (0, 0, 0, 0) for an empty one, which overlaps with nothing.
+
+    >>> import torch
+    >>> from artlib.metrics.localization import box_of
+    >>> mask = torch.zeros(1, 5, 8, dtype=torch.bool)
+    >>> mask[0, 1:3, 4:7] = True  # rows 1 and 2, columns 4 to 6
+    >>> box_of(mask).tolist()  # x0, y0, x1, y1
+    [[4.0, 1.0, 7.0, 3.0]]
+    """
     sides = []
     for along in (1, 2):  # columns, then rows
         any_pixel = masks.any(along)
@@ -105,7 +118,13 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes a (N, 4) and b (N, 4), in [0, 1]; 0 where they are disjoint or both empty."""
+    """Intersection over union of boxes a (N, 4) and b (N, 4), in [0, 1]; 0 where they are disjoint or both empty.
+
+    >>> import torch
+    >>> from artlib.metrics.localization import iou
+    >>> iou(torch.tensor([[0, 0, 4, 4]]), torch.tensor([[2, 0, 6, 4]])).item()  # 8 of 24 pixels
+    0.3333333333333333
+    """
     common = _common(a, b)
     union = area(a) + area(b) - common
     return common / union.where(union > 0, 1.0)

@@ -66,6 +66,13 @@ def wrap(net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Wra
 
     `mean` and `std` are one number per channel, in pixel units. Raises ValueError when they are not, or lie outside
     [0, 1], std above 0.
+
+    >>> import torch
+    >>> from artlib import models
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10))  # of normalised images
+    >>> pixels = models.wrap(net, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    >>> pixels(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 10])
     """
     try:
         mean, std = tuple(map(float, mean)), tuple(map(float, std))
@@ -101,6 +108,11 @@ def build(
     `mean` and `std` (default 0 and 1) are one number per channel, in pixel units. Weights are drawn uniformly with the
     variance of He et al. 2015 from `generator` (default: seed 0). The network is in eval mode. Raises ValueError for an
     unknown architecture.
+
+    >>> from artlib import models
+    >>> net = models.build("wrn-10-1", 10)
+    >>> models.parameter_count(net)
+    77850
     """
     mean, std = mean or (0.0,) * in_channels, std or (1.0,) * in_channels
     if not len(mean) == len(std) == in_channels:

@@ -120,6 +120,11 @@ def claims(dataset: str, table: str = "table1", *, setting: str | None = None) -
 
     A data set that the table does not have is asked the questions of CIFAR-10 (of the table's first data set where it
     has no CIFAR-10): its claims say so and have no printed values, since those are of other images.
+
+    >>> from artlib import paper
+    >>> first = paper.claims("cifar10")[0]
+    >>> print(first.metric, first.better, ">", first.worse, first.printed)
+    IN pgd > natural (69.0, 40.25)
     """
     read(table)  # an unknown name ends here
     these = [c for c in CLAIMS if c.object == table and setting in (None, c.setting)]

@@ -52,6 +52,11 @@ def table(name: str) -> "pd.DataFrame":
 
     Metrics and units as in `published`; rows and columns as printed; no column `setting` where the table has none.
     Raises ValueError for an unknown name.
+
+    >>> from artlib import paper
+    >>> table1 = paper.table("table1").query("dataset == 'cifar10'").set_index("training")
+    >>> table1.loc["art", ["IN", "K"]].tolist()  # percent, as printed
+    [92.9, 91.76]
     """
     import pandas as pd
 

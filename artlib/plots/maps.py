@@ -29,6 +29,12 @@ def perturbation(x: torch.Tensor, x_adv: torch.Tensor, *, times: float = 10.0) -
     """What an attack added to an image, as an image: grey where nothing, lighter where more, `times` as strong.
 
     x, x_adv: (C, H, W), float in [0, 1]. Returns 0.5 + times (x_adv - x), cut to [0, 1].
+
+    >>> import torch
+    >>> from artlib import plots
+    >>> x = torch.full((3, 1, 1), 0.2)
+    >>> plots.perturbation(x, x + 0.03).flatten().tolist()  # ten times as strong, around grey
+    [0.800000011920929, 0.800000011920929, 0.800000011920929]
     """
     return (0.5 + times * (x_adv - x)).clamp(0, 1)
 

@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import jsonschema
 import pytest
 import torch
 import torchvision
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from artlib import audit, data, results
@@ -56,8 +59,9 @@ def vit() -> nn.Module:
         (vit(), (8, 3, 16, 16)),
         (net().forward, (8, 3, 10, 10)),  # a function
         (net().double(), (8, 3, 10, 10)),
+        (net().double().forward, (8, 3, 10, 10)),
     ],
-    ids=["not square", "one channel", "GELU", "vision transformer", "function", "float64"],
+    ids=["not square", "one channel", "GELU", "vision transformer", "function", "float64", "function of float64"],
 )
 def test_networks_and_images_of_all_kinds(model, shape):
     found = run(model, pixels(*shape))
@@ -68,7 +72,7 @@ def test_networks_and_images_of_all_kinds(model, shape):
     assert found.accuracy["metric"].tolist() == ["adversarial"]  # natural is 100 by construction
     assert (rows.loc["gradient, topk"].loc["K", "mean"]) < 100
     assert "labels are what the model predicts" in found.about["images"]["note"]
-    assert found.about["k"] == shape[2] * shape[3] // 10
+    assert found.about["k"] == {"gradient": shape[2] * shape[3] // 10}
 
 
 def test_the_numbers_are_those_of_the_measurements():
@@ -127,12 +131,59 @@ def test_what_cannot_be_audited_says_why(model, images, options, message):
     [
         (dict(attributions=("lime",)), "unknown attribution 'lime'; choose among gradient"),
         (dict(objectives=("best",)), "unknown objective 'best'; choose among topk"),
-        (dict(eps=8), "eps is 8; it must be a number from 0 to 1"),
     ],
 )
 def test_wrong_questions(change, message):
     with pytest.raises(ValueError, match=message):
         Questions(**change)
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, classes=4):
+        super().__init__(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, classes))
+
+def make():
+    return Net(3)
+
+def logits(x):
+    return x.mean((2, 3))
+
+number = 3
+"""
+
+
+def test_a_network_in_a_file_and_its_weights(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    outputs = {
+        name: audit.classifier(f"{tmp_path}/own.py:{name}")(pixels(2, 3, 8, 8)).shape[1]
+        for name in ("Net", "make", "logits")
+    }
+    assert outputs == {"Net": 4, "make": 3, "logits": 3}
+    with pytest.raises(ValueError, match="own.py has no module, class or function 'number'"):
+        audit.classifier(f"{tmp_path}/own.py:number")
+    with pytest.raises(FileNotFoundError, match="there is no file .*other.py: give FILE.py:NAME"):
+        audit.classifier(f"{tmp_path}/other.py:Net")
+    first = audit.classifier(f"{tmp_path}/own.py:Net")
+    tensors = {name.removeprefix("net."): v for name, v in first.state_dict().items()}
+    torch.save(tensors, tmp_path / "a.pt")
+    torch.save({"state_dict": tensors, "epoch": 3}, tmp_path / "b.pth")
+    save_file(tensors, tmp_path / "c.safetensors")
+    for file in ("a.pt", "b.pth", "c.safetensors"):
+        again = audit.classifier(f"{tmp_path}/own.py:Net", weights=tmp_path / file)
+        assert torch.equal(again(pixels(2, 3, 8, 8)), first(pixels(2, 3, 8, 8)))
+    for wrong, message in (
+        (f"{tmp_path}/own.py:make", "does not hold a state_dict of this network"),
+        (len, "a function has"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            audit.classifier(wrong, weights=tmp_path / "a.pt")
+    (tmp_path / "d.pt").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="does not hold a state_dict"):
+        audit.classifier(f"{tmp_path}/own.py:Net", weights=tmp_path / "d.pt")
 
 
 def test_folders(tmp_path):
@@ -142,6 +193,7 @@ def test_folders(tmp_path):
             Image.new("RGB" if i else "L", (9, 7), i).save(tmp_path / name / f"{i}.png")
     flat = audit.image_set(tmp_path / "flat", net(), size=8, limit=5)
     assert len(flat) == 5 and flat.images.shape[1:] == (3, 8, 8) and len(flat.classes) == 4
+    assert audit.image_set(tmp_path / "classes", net(classes=2), limit=1).images.shape == (1, 3, 224, 224)
     named = audit.image_set(tmp_path / "classes", net(classes=2), size=8)
     assert named.classes == ("a", "b") and set(named.labels.tolist()) <= {0, 1} and not named.note
     with pytest.raises(FileNotFoundError, match="nowhere is neither a folder nor a data set"):
@@ -169,9 +221,48 @@ def test_the_report_stands_alone_and_follows_its_schema(tmp_path):
     assert "&lt;net&gt; &amp; co" in page and "<net>" not in page
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)"', page))
     assert not re.search(r"https?://|<script|<link", page)
+    assert told["about"]["parameters"] == sum(p.numel() for p in net().parameters())
+    assert page.index("audited here") < page.index("CIFAR-10 (JPEG copy)") < page.index("200 official test images")
     row = found.explanations.iloc[0]
     assert f"{row['mean']:.1f} ({row['low']:.1f}–{row['high']:.1f})" in page
     assert found._repr_html_().count("<table") == 2
+
+
+@pytest.mark.parametrize("change", [dict(schema="artlib-audit-2"), dict(more=1), dict(accuracy=[{"metric": "IN"}])])
+def test_the_schema_refuses_what_is_not_a_report(change):
+    told = run(net(), pixels(8, 3, 10, 10)).plain()
+    jsonschema.validate(told, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(told | change, SCHEMA)
+
+
+def test_own_numbers_stand_beside_the_recorded_ones():
+    questions = Questions(images=3, steps=2, ig_steps=2, attributions=("integrated_gradients",), objectives=("topk",))
+    found = run(net(), pixels(8, 3, 10, 10), questions=questions, name="mine")
+    first = audit.beside(found).iloc[0]
+    own = found.explanations.set_index("metric").loc["IN"]
+    assert (
+        first.name == ("audited here", "mine")
+        and first["IN"] == f"{own['mean']:.1f} ({own['low']:.1f}–{own['high']:.1f})"
+    )
+    assert audit.beside(found).iloc[1:].reset_index(drop=True)["IN"].tolist() == audit.beside()["IN"].tolist()
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_the_report_in_a_browser(tmp_path):
+    """Opened without a network: the tables are there, the picture is decoded, nothing is wider than the window."""
+    page = run(net(), pixels(8, 3, 10, 10)).save(tmp_path)
+    asked = """<script>addEventListener("load", () => { const i = document.images[0], d = document.documentElement;
+    document.title = [document.querySelectorAll("table").length, i.complete && i.naturalWidth > 300,
+    d.scrollWidth <= d.clientWidth].join(" ") })</script></body>"""
+    page.write_text(page.read_text().replace("</body>", asked))
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1000,1400", "--dump-dom", page.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    assert "<title>3 true true</title>" in shown
 
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):
@@ -187,6 +278,8 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert json.loads((out / "report.json").read_text())["about"]["questions"]["eps"] == 4 / 255
     with pytest.raises(SystemExit, match="artlib: nowhere is neither a folder"):
         main(["audit", "resnet2b_adv", "nowhere", "--out", str(out)])
+    with pytest.raises(SystemExit, match="artlib: --eps is in 255ths of the pixels' range: 0.03 is next to nothing"):
+        main(["audit", "resnet2b_adv", str(tmp_path), "--eps", "0.03", "--out", str(out)])
 
 
 def test_maps_that_say_nothing_are_counted_and_shown_as_nothing():
