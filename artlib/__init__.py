@@ -5,7 +5,7 @@ The way of the data; a module imports only from its left, and from everywhere `p
 
     data -> models -> compiled -> attributions -> attacks -> trainings -> measurements -> presets -> grids -> results
                                                                                                                 |
-                                                    audit, card, league <- scoreboard <- plots <- effects <- tables, costs
+                                                card, league, audit <- scoreboard <- plots <- effects <- tables, costs
 
 Modules load on first use (`import artlib; artlib.metrics.kendall`), so that `import artlib` itself costs nothing.
 """
