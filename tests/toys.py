@@ -95,4 +95,6 @@ def another(settings: Any, name: str) -> Any:
         return int(max(low, 1)) if now is None else now + 1
     if hint is float:
         return now / 2 if now else 0.5
+    if hint == tuple[str, ...]:
+        return (*now, "another")
     raise AssertionError(f"{type(settings).__name__}.{name}: a {hint} needs a second value in tests/toys.py")

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from artlib.models.statistics import mode
 
@@ -14,7 +15,7 @@ POSITIONS = {  # of torchvision's networks: facts §5; of SqueezeNet, which is n
     "VGG": ("features.16", "features.22", "features.29"),  # after pool3, conv4_3, conv5_3
     "SqueezeNet": ("features.8", "features.10", "features.12"),
 }
-COUNT = 3  # layers in every network
+COUNT = 3  # layers, at most, where none are named
 
 
 def attention_dropout(a: Tensor, *, drop: bool, threshold: float = THRESHOLD) -> Tensor:
@@ -30,10 +31,10 @@ def attention_dropout(a: Tensor, *, drop: bool, threshold: float = THRESHOLD) ->
 
 
 def positions(model: nn.Module, x: Tensor) -> tuple[str, ...]:
-    """The names of the three modules of `model` over whose outputs ADL is laid.
+    """The names of at most three modules of `model` over whose outputs ADL is laid.
 
-    Those of `POSITIONS` for torchvision's networks, else the last three activations whose output is a map of more than
-    one place; x (N, C, H, W): images, of which one passes through. Raises ValueError for a network with fewer.
+    Those of `POSITIONS` for torchvision's networks, else the last activations whose output is a map of more than one
+    place; x (N, C, H, W): images, of which one passes through. Raises ValueError for a network without any.
     """
     for name, module in model.named_modules():
         if type(module).__module__.startswith("torchvision.models") and type(module).__name__ in POSITIONS:
@@ -50,13 +51,13 @@ def positions(model: nn.Module, x: Tensor) -> tuple[str, ...]:
     activations = {n: m for n, m in model.named_modules() if isinstance(m, nn.ReLU | nn.LeakyReLU | nn.Softplus)}
     hooks = [module.register_forward_hook(seen(name)) for name, module in activations.items()]
     try:
-        with mode(model), torch.no_grad():
+        with _disable_current_modes(), mode(model), torch.no_grad():  # whoever counts operations is not to see these
             model(x[:1])
     finally:
         for hook in hooks:
             hook.remove()
-    if len(found) < COUNT:
-        raise ValueError(f"{type(model).__name__} has {len(found)} activations with a map; ADL needs {COUNT}")
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no activation with a map of more than one place: name layers")
     return tuple(found[-COUNT:])
 
 

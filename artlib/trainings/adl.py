@@ -32,7 +32,7 @@ class Adl(Training):
     def losses(self, batch: Batch) -> Losses:
         """Cross-entropy under ADL."""
         layers = self.layers or adl.positions(batch.model, batch.x)
-        drops = (batch.start[0] < self.drop_rate).tolist()
+        drops = (batch.start[0] < self.drop_rate).tolist()[: len(layers)]
         with adl.adl(batch.model, layers, drops, threshold=self.threshold):
             logits = batch.model(batch.x)
         return Losses(F.cross_entropy(logits, batch.y), logits)

@@ -77,8 +77,10 @@ def test_what_is_wrong_is_said():
         adl.adl(model, ["layer9"], [True]),
     ):
         pass
-    with pytest.raises(ValueError, match="Sequential has 1 activations with a map; ADL needs 3"):
-        adl.positions(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()).double(), images())
+    few = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()).double()
+    assert adl.positions(few, images()) == ("1",)
+    with pytest.raises(ValueError, match="Linear has no activation with a map of more than one place: name layers"):
+        adl.positions(nn.Linear(32, 2).double(), images())
 
 
 # ------------------------------------------------------------------ the training
