@@ -5,6 +5,7 @@
 
 # What a command needs is imported in it: torch takes seconds, and `--help` or a misspelt command should not.
 import argparse
+import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -55,10 +56,14 @@ def train(a: argparse.Namespace) -> None:
     print(results.model_path(recipe, train).name, *(f"{k} {v:.3f}" for k, v in found.items() if isinstance(v, float)))
 
 
+def _audit():
+    """`artlib.audit`, by its name: an import would be followed by `results`, while the audit is half-loaded."""
+    return importlib.import_module("artlib.audit")
+
+
 def run_audit(a: argparse.Namespace) -> None:
     """Audit a network on images; print its table, write the report, print its path."""
-    import artlib.audit as audit  # not from: `results` would follow that while the audit is half-loaded
-
+    audit = _audit()
     asked = {k: v for k in ("images", "steps", "k", "seed") if (v := getattr(a, k)) is not None}
     if a.eps is not None:
         if 0 < a.eps < 0.1:
@@ -125,7 +130,7 @@ def download(a: argparse.Namespace) -> None:
 
 def show(a: argparse.Namespace) -> None:
     """Print the names that other commands and notebooks take."""
-    import artlib.audit as audit
+    audit = _audit()
     from artlib import presets
     from artlib.attributions import ATTRIBUTIONS
     from artlib.data import SETS
@@ -230,7 +235,7 @@ def _judge_options(one: argparse.ArgumentParser) -> None:
 
 
 def _audit_options(one: argparse.ArgumentParser) -> None:
-    import artlib.audit as audit
+    audit = _audit()
     from artlib.attributions import ATTRIBUTIONS
     from artlib.models import public
 
