@@ -240,7 +240,7 @@ def effects() -> "pd.DataFrame":
     """What every row of `paper.differences` that was measured does to the numbers, by id and network or level.
 
     One column a metric, cells "-33.2 (-36.2 to -30.3)", in percentage points: the code's way, less ours, with the 95 %
-    interval over images, paired. The recorded runs have one row a metric, factor and level, as `tables.main_effects`
+    interval over images, paired. The recorded runs have one row a metric, factor and level, as `effects.main_effects`
     makes them; a row of `paper.differences` names the run and a level, or the factor of several.
     """
     import pandas as pd

@@ -47,7 +47,7 @@ def test_a_result_says_what_makes_it(item):
     """A notebook that is there, a command that the command line knows, a target of the Makefile or the benchmarks."""
     comment = item["comment"]
     for command in re.findall(r"python -m artlib ([^;(]+)", comment):
-        assert callable(_parser().parse_args(command.split()).run)
+        assert callable(_parser(command.split()[0]).parse_args(command.split()).run)
     for notebook in re.findall(r"notebooks/\w+\.ipynb", comment):
         assert (ROOT / notebook).exists()
     assert re.search(r"python -m artlib|papermill notebooks/|make reproduce|tests\.benchmarks", comment)

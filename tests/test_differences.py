@@ -78,7 +78,7 @@ def test_every_switch_differs_from_the_text_in_what_it_names():
         assert switch.items() <= changed.items() and (row == "authors" or len(changed) == len(switch))
     whole = {k for row in grids.SWITCHES.values() for k in row} - {"protocol", "sample"}
     authors = measurements.AttributionRobustness.protocols["authors"]
-    assert {*authors} == whole | {"threshold", "sample"}  # C-14 and C-24
+    assert {*authors} == whole | {"sample"}  # C-24
     assert all(authors[k] == v for row in grids.SWITCHES.values() for k, v in row.items() if k in whole)
 
 

@@ -5,6 +5,7 @@ stand without their ranges and fractions as fractions, and what pdoc links witho
 """
 
 import html
+import os
 import pkgutil
 import re
 import shutil
@@ -53,7 +54,8 @@ def build(site: Path = SITE) -> None:
             "--logo-link",
             "/../../index.html",
         ]
-        subprocess.run([*run, "pdoc", *modules(), *options], check=True, cwd=ROOT)
+        quiet = [sys.executable, "-W", "ignore::UserWarning", "-m", "pdoc"]  # it walks into packages, too
+        subprocess.run([*quiet, *modules(), *options], check=True, cwd=ROOT)
     for page in (site / "reference").rglob("*.html"):
         page.write_text(readable(page.read_text()))
     shutil.copy(REFERENCE / PICTURE, site)
@@ -97,8 +99,21 @@ def index(notebooks: list[Path]) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}</head><body><h1>artlib</h1>{"".join(lines)}<h2>Notebooks</h2>'
         f"<p><small>Shown as stored: the recorded runs, and outputs of the smoke preset.</small></p>{listed}"
-        f'<h2>Reference</h2><p><a href="reference/artlib.html">artlib, module by module</a></p></body></html>\n'
+        f'<h2>Reference</h2><p><a href="reference/artlib.html">artlib</a>, module by module:</p>{_reference()}'
+        "</body></html>\n"
     )
+
+
+def _reference() -> str:
+    """A line for every room of artlib, with its modules."""
+    rooms: dict[str, list[str]] = {}
+    for name in modules()[1:]:
+        _, room, *rest = name.split(".")
+        rooms.setdefault(room, []).append(
+            f'<a href="reference/{name.replace(".", "/")}.html">{".".join(rest) or room}</a>'
+        )
+    lines = (f"<li>{first}{': ' if rest else ''}{', '.join(rest)}</li>" for first, *rest in rooms.values())
+    return f"<ul>{''.join(lines)}</ul>"
 
 
 def _marked(part: str) -> str:
@@ -129,8 +144,7 @@ def broken_links(site: Path) -> set[tuple[str, str]]:
             target, _, place = html.unescape(link).partition("#")
             if re.match(r"[a-z]+:", target):
                 continue
-            page = (Path(name).parent / target).as_posix() if target else name
-            page = Path(re.sub(r"[^/]+/\.\./", "", page)).as_posix()
+            page = Path(os.path.normpath(Path(name).parent / target)).as_posix() if target else name
             if page not in pages and not (site / page).exists():
                 found.add((name, link))
             elif place and page in places and place not in places[page]:
