@@ -5,6 +5,7 @@ The rules named are those of CODECHECK's configuration 2.0.
 
 import os
 import re
+import shlex
 
 import pytest
 import test_project
@@ -47,7 +48,8 @@ def test_a_result_says_what_makes_it(item):
     """A notebook that is there, a command that the command line knows, a target of the Makefile or the benchmarks."""
     comment = item["comment"]
     for command in re.findall(r"python -m artlib ([^;(]+)", comment):
-        assert callable(_parser(command.split()[0]).parse_args(command.split()).run)
+        words = shlex.split(command)
+        assert _parser(words[0]).parse_args(words).command == words[0]
     for notebook in re.findall(r"notebooks/\w+\.ipynb", comment):
         assert (ROOT / notebook).exists()
     assert re.search(r"python -m artlib|papermill notebooks/|make reproduce|tests\.benchmarks", comment)

