@@ -253,8 +253,8 @@ def effects() -> "pd.DataFrame":
             if level not in (r["factor"], r["to"]):
                 continue
             what = tables.title(r["factor"]) if r["to"] == level else f"{r['to']}, not {r['from']}"
-            between = f" ({r['low']:+.1f} to {r['high']:+.1f})" if r["low"] == r["low"] else ""
-            cells.setdefault((row["id"], what), {})[tables.heading(r["metric"])] = f"{r['effect']:+.1f}{between}"
+            between = f" ({r['low']:+z.1f} to {r['high']:+z.1f})" if r["low"] == r["low"] else ""
+            cells.setdefault((row["id"], what), {})[tables.heading(r["metric"])] = f"{r['effect']:+z.1f}{between}"
     index = pd.MultiIndex.from_tuples(cells, names=["row", "of"])
     return pd.DataFrame(list(cells.values()), index=index).fillna("") if cells else pd.DataFrame()
 
