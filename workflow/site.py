@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
@@ -22,10 +21,6 @@ from artlib.paths import REFERENCE, ROOT
 SITE = ROOT / "site"
 STYLE = """body { font: 16px/1.6 system-ui, sans-serif; color: #222; max-width: 52rem; margin: 3rem auto; }
 li { margin: .3rem 0; } small { color: #666; } a { color: #0072B2; } img { max-width: 100%; }"""
-# Over pdoc's own: signatures and tables of text wrap in the place of being cut off.
-REFERENCE_STYLE = (
-    ".pdoc .attr, .pdoc .signature, .pdoc .default_value { white-space: pre-wrap; overflow-wrap: anywhere }"
-)
 RANGED = re.compile(  # in a signature, where every token is a span
     r'(?:<span class="n">typing</span><span class="o">\.</span>)?'
     r'<span class="n">Annotated</span><span class="p">\[</span>'
@@ -43,19 +38,9 @@ def build(site: Path = SITE) -> None:
     run = [sys.executable, "-m"]
     convert = ["nbconvert", "--to", "html", "--log-level", "ERROR", "--output-dir", str(site / "notebooks")]
     subprocess.run([*run, "jupyter", *convert, *map(str, notebooks)], check=True, cwd=ROOT)
-    with tempfile.TemporaryDirectory() as templates:
-        (Path(templates) / "custom.css").write_text(REFERENCE_STYLE)
-        options = [
-            "-o",
-            str(site / "reference"),
-            "-t",
-            templates,
-            "--no-show-source",
-            "--logo-link",
-            "/../../index.html",
-        ]
-        quiet = [sys.executable, "-W", "ignore::UserWarning", "-m", "pdoc"]  # it walks into packages, too
-        subprocess.run([*quiet, *modules(), *options], check=True, cwd=ROOT)
+    quiet = [sys.executable, "-W", "ignore::UserWarning", "-m", "pdoc"]  # it walks into packages, too
+    options = ["-o", str(site / "reference"), "--no-show-source"]
+    subprocess.run([*quiet, *modules(), *options], check=True, cwd=ROOT)
     for page in (site / "reference").rglob("*.html"):
         page.write_text(readable(page.read_text()))
     shutil.copy(REFERENCE / PICTURE, site)

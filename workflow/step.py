@@ -105,7 +105,7 @@ def browser(size: tuple[int, int] = (1300, 1000)) -> Iterator[Browser]:
     """A browser that ends with the block. Raises FileNotFoundError where there is no Chromium."""
     if chromium() is None:
         raise FileNotFoundError("stepping through notebooks needs Chromium on the PATH")
-    with tempfile.TemporaryDirectory() as home, open(os.devnull, "w") as nowhere:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home, open(os.devnull, "w") as nowhere:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
         command = [chromium(), *options, f"--user-data-dir={home}", f"--window-size={size[0]},{size[1]}"]
         process = subprocess.Popen(command, stdout=nowhere, stderr=nowhere)
