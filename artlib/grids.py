@@ -139,14 +139,16 @@ def factorial(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
 
 
 def lengths(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
-    """Natural, PGD and ART at growing numbers of epochs, a schedule of its own each; ART also with larger lambda.
+    """Natural, PGD and ART at growing numbers of epochs, a schedule of its own each; ART also with other settings.
 
-    The rows with a larger lambda are at the middle length.
+    At every length with the released code's step (C-1), with which one row of the factorial has ART above PGD; at the
+    middle length with a larger lambda.
     """
     at = dict(dataset=dataset, seed=seed, **SMALLER["lengths"].get(preset, {}))
     epochs = LENGTHS.get(preset, LENGTHS["cpu"])
     rows: dict[str, tuple[str | Training, int]] = {f"{t} {n}": (t, n) for n in epochs for t in presets.TABLE1}
     middle, paper = epochs[len(epochs) // 2], Art.of(dataset)
+    rows |= {f"art {n} step {STEPS[-1]:g}": (replace(paper, step_size=STEPS[-1] / 255), n) for n in epochs}
     rows |= {f"art {middle} lambda {w:g}": (replace(paper, weight=w), middle) for w in WEIGHTS}
     return {name: presets.recipe(preset, t, **at, epochs=n) for name, (t, n) in rows.items()}
 
@@ -156,8 +158,8 @@ def by_length(
 ) -> "pd.DataFrame":
     """A table of `lengths` with the training's name in the place of the row's, and columns epochs and F.
 
-    F: forward passes of single images that the training took, about. A larger lambda is another training. histories: by
-    row, of its training record; the last epoch's L_attr, as the loss saw it, becomes a metric.
+    F: forward passes of single images that the training took, about. Another lambda or step is another training.
+    histories: by row, of its training record; the last epoch's L_attr, as the loss saw it, becomes a metric.
     """
     import pandas as pd
 

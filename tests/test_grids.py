@@ -102,12 +102,14 @@ def test_lengths():
     rows = grids.lengths("cpu", dataset="cifar10")
     assert [r.epochs for n, r in rows.items() if n.startswith("natural")] == [1, 2, 4, 8, 16]
     for name, recipe in rows.items():
-        kind, epochs, *weight = name.replace("lambda ", "").split()
+        kind, epochs, *changed = name.split()
         same = presets.recipe("cpu", kind, dataset="cifar10", epochs=int(epochs), limit=5_000, batch_size=64)
-        if weight:
-            same = replace(same, training=replace(same.training, weight=float(weight[0])))
+        if changed:
+            field, unit = {"lambda": ("weight", 1), "step": ("step_size", 255)}[changed[0]]
+            same = replace(same, training=replace(same.training, **{field: float(changed[1]) / unit}))
         assert recipe == same
     assert {n for n in rows if "lambda" in n} == {"art 4 lambda 2", "art 4 lambda 8"}
+    assert [n for n in rows if "step" in n] == [f"art {n} step 5" for n in grids.LENGTHS["cpu"]]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

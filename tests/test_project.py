@@ -195,6 +195,15 @@ def test_a_notebook_is_short_cells_with_prose_between(path):
     assert all(cell.source.strip() for cell in notebook.cells)
 
 
+@by_name(NOTEBOOKS)
+def test_a_notebook_says_nothing_twice(path):
+    """As a careless merge makes it."""
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells]
+    assert len(set(cells)) == len(cells)
+    long = [[line for line in cell.splitlines() if len(line) > 40] for cell in cells]
+    assert [lines for lines in long if len(set(lines)) < len(lines)] == []
+
+
 # --- the repository
 
 
