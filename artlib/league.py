@@ -11,7 +11,7 @@ import torch
 from artlib import files, paper, results, tables
 from artlib.models.public import PUBLIC
 from artlib.paths import REFERENCE
-from artlib.scoreboard import NAMES, Shown
+from artlib.scoreboard import NAMES
 from artlib.trainings import TRAININGS
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def resolved(found: "pd.DataFrame", *, level: float = 0.05) -> "pd.DataFrame":
     return apart.agg(**kinds, smallest=("resolves", "min"), largest=("resolves", "max")).reset_index()
 
 
-def board(found: "pd.DataFrame") -> Shown:
+def board(found: "pd.DataFrame") -> tables.Shown:
     """A `table` as one row a group and training, one column a metric, "61.1 (59.3–62.9)": a click on a head sorts."""
     keys, metrics = ["group", "title"], list(dict.fromkeys(found["metric"]))
     found = found.assign(
@@ -162,7 +162,7 @@ _SORT = (
 )
 
 
-def sortable(text: "pd.DataFrame", values: "pd.DataFrame") -> Shown:
+def sortable(text: "pd.DataFrame", values: "pd.DataFrame") -> tables.Shown:
     """A table of text as HTML whose rows a click on a column's head sorts by `values`, largest first, blanks last.
 
     Both have the same index and columns in the same order. The script is in the heads: a notebook runs it where it is
@@ -179,7 +179,7 @@ def sortable(text: "pd.DataFrame", values: "pd.DataFrame") -> Shown:
         tds = (f'<td data-v="{html.escape(v)}" style="text-align: left">{html.escape(str(c))}</td>' for c, v in row)
         body.append(f"<tr>{''.join(tds)}</tr>")
     markup = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return Shown(text.to_string(), markup)
+    return tables.Shown(text.to_string(), markup)
 
 
 def explained() -> "pd.DataFrame | None":

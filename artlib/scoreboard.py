@@ -3,12 +3,13 @@
 import base64
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from artlib import paper, results, tables
 from artlib.paths import REFERENCE
+from artlib.tables import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -273,43 +274,24 @@ def differences() -> "pd.DataFrame":
 
 def differences_shown() -> "Shown":
     """`differences`, each topic folded away."""
-    text, markup, rows = [], [], differences()
-    for topic, own in rows.groupby("topic", sort=False):
+    parts = []
+    for topic, own in differences().groupby("topic", sort=False):
         own = own.droplevel("topic")
-        title = f"{topic}: {len(own)} rows, {own.index[0]} to {own.index[-1]}"
         own = own.loc[:, (own != "").any()].replace(r"[`*]", "", regex=True)
-        table = (
-            own.to_html()
-            .replace("<td>", '<td style="text-align: left">')
-            .replace("<th>", '<th style="text-align: left">')
-        )
-        text.append(f"{title}\n{own.to_string()}")
-        markup.append(f"<details><summary>{html.escape(title)}</summary>{table}</details>")
-    return Shown("\n\n".join(text), "".join(markup))
+        parts.append(folded(f"{topic}: {len(own)} rows, {own.index[0]} to {own.index[-1]}", own, left=True))
+    return Shown("\n\n".join(p.text for p in parts), "".join(p.markup for p in parts))
 
 
 def _first_seen(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
     return {metric: i for i, metric in enumerate(dict.fromkeys(row["metric"] for row in rows))}
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What a notebook shows: HTML, and text where there is none; both the same at every run."""
-
-    text: str
-    markup: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        return self.markup
-
-
-def folded(title: str, table: "pd.DataFrame") -> Shown:
-    """A table that a notebook shows folded away, under a title."""
-    markup = f"<details><summary>{html.escape(title)}</summary>{table.to_html()}</details>"
-    return Shown(f"{title}\n{table}", markup)
+def folded(title: str, table: "pd.DataFrame", *, left: bool = False) -> Shown:
+    """A table that a notebook shows folded away, under a title; `left` aligned, as words are read."""
+    cells = table.to_html()
+    if left:
+        cells = re.sub("<(td|th)>", r'<\1 style="text-align: left">', cells)
+    return Shown(f"{title}\n{table}", f"<details><summary>{html.escape(title)}</summary>{cells}</details>")
 
 
 def markdown(found: "pd.DataFrame") -> str:

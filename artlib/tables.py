@@ -1,6 +1,7 @@
 """What the notebooks print: tables of data, recipes, trainings and results, one function each."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
 
 # records[training][seed][measurement] is what `results.measured` returns.
 Records = Mapping[str, Mapping[int, Mapping[str, dict]]]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a notebook shows: HTML, and text where there is none; both the same at every run."""
+
+    text: str
+    markup: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return self.markup
 
 
 def metric_columns(*, details: bool = True) -> dict[str, tuple[str, Metric]]:

@@ -35,7 +35,7 @@ def made(generator, **changes) -> plots.Slider:
 
 
 def test_the_frames_stand_side_by_side(generator):
-    image, heat = strips(made(generator).html)
+    image, heat = strips(made(generator).markup)
     again = torch.Generator().manual_seed(generator.initial_seed())
     images, maps = torch.rand(3, 3, 5, 5, generator=again), torch.rand(3, 5, 5, generator=again)
     assert image.shape == heat.shape == (5, 15, 3)
@@ -49,9 +49,9 @@ def test_the_frames_stand_side_by_side(generator):
 
 def test_it_starts_where_it_is_told_and_knows_every_word(generator):
     shown = made(generator, size=40)
-    assert 'value="1"' in shown.html and shown.html.count("-40px 0 / 120px 40px") == 2
-    assert words(shown.html) == [["a", "b", "c"], ["x", "<y>", "z"]]
-    assert ">b</span>" in shown.html and ">&lt;y&gt;</small>" in shown.html
+    assert 'value="1"' in shown.markup and shown.markup.count("-40px 0 / 120px 40px") == 2
+    assert words(shown.markup) == [["a", "b", "c"], ["x", "<y>", "z"]]
+    assert ">b</span>" in shown.markup and ">&lt;y&gt;</small>" in shown.markup
 
 
 def test_a_panel_needs_a_frame_a_step(generator):
@@ -79,13 +79,13 @@ def attacked(generator, **sizes) -> dict:
 
 def test_an_attack_by_its_size(generator):
     shown = plots.attack_slider(torch.full((3, 6, 6), 0.5), {"art": attacked(generator)}, k=5, start=8)
-    image, change, _, top = strips(shown.html)
+    image, change, _, top = strips(shown.markup)
     assert (image[:, :6] == 128).all() and np.isin(image[:, 6:], (135, 136)).all()
     assert (change[:, :6] == 128).all() and np.isin(change[:, 6:], (207, 208)).all()  # 127.5 + 80
     white = (top == 255).all(2)
     assert white[:, :6].sum() == 5 and (top > 0).any(2)[:, 6:].sum() == 10 - white[:, 6:].sum()
     share = white[:, 6:].sum() / 5
-    assert words(shown.html) == [["ε = 0/255", "ε = 8/255"], ["IN 100%, K 1.00", f"IN {share:.0%}, K 0.25"]]
+    assert words(shown.markup) == [["ε = 0/255", "ε = 8/255"], ["IN 100%, K 1.00", f"IN {share:.0%}, K 0.25"]]
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 
 from artlib import files, metrics
 from artlib.plots.maps import perturbation
+from artlib.tables import Shown
 from artlib.trainings import title as label
 
 KEPT, GONE, NEW = (1.0, 1.0, 1.0), (0.34, 0.71, 0.91), (0.90, 0.62, 0.0)  # white; blue and orange of the palette
@@ -24,29 +24,19 @@ _MOVE = (
 )
 
 
-@dataclass(frozen=True)
-class Slider:
-    """HTML that a notebook shows as it is; without JavaScript it stands still at the frame it starts with."""
-
-    html: str
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        return self.html
+class Slider(Shown):
+    """Without JavaScript it stands still at the frame it starts with."""
 
     @staticmethod
     def load(path: Path) -> "Slider":
         """What `save` wrote."""
         _, title, markup = path.read_text().split("\n", 2)
-        return Slider(markup, html.unescape(title.removeprefix("<title>").removesuffix("</title>")))
+        return Slider(html.unescape(title.removeprefix("<title>").removesuffix("</title>")), markup)
 
     def save(self, path: Path) -> Path:
         """Write it as a page of its own."""
         head = f'<!doctype html><meta charset="utf-8">\n<title>{html.escape(self.text)}</title>\n'
-        files.write_text(path, head + self.html)
+        files.write_text(path, head + self.markup)
         return path
 
 
@@ -86,7 +76,7 @@ def slider(
         f"<span {_words(steps)}>{html.escape(steps[start])}</span></p>"
         f'<table style="border-collapse:collapse"><tr><th></th>{head}</tr>{lines}</table></figure>'
     )
-    return Slider(markup, f"{title}: a slider from {steps[0]} to {steps[-1]}")
+    return Slider(f"{title}: a slider from {steps[0]} to {steps[-1]}", markup)
 
 
 def attack_slider(
