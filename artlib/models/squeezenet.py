@@ -53,7 +53,8 @@ def pretrained(version: int, num_classes: int, *, in_channels: int = 3, size: in
     return net
 
 
-SQUEEZENET = Architecture(r"squeezenet1_([01])", "squeezenet1_0, squeezenet1_1", squeezenet)
+LAST = ("features.12.", "classifier.")
+SQUEEZENET = Architecture(r"squeezenet1_([01])", "squeezenet1_0, squeezenet1_1", squeezenet, LAST)
 PRETRAINED = Architecture(
-    r"squeezenet1_([01])-pretrained", "squeezenet1_0-pretrained, squeezenet1_1-pretrained", pretrained
+    r"squeezenet1_([01])-pretrained", "squeezenet1_0-pretrained, squeezenet1_1-pretrained", pretrained, LAST
 )

@@ -48,5 +48,6 @@ def pretrained(depth: int, *, num_classes: int, in_channels: int = 3, size: int 
     return net
 
 
-VGG = Architecture(r"vgg(16)-gap", "vgg16-gap", vgg_gap)
-PRETRAINED = Architecture(r"vgg(16)-gap-pretrained", "vgg16-gap-pretrained", pretrained)
+NEW = (f"features.{LAST}.", "classifier.")
+VGG = Architecture(r"vgg(16)-gap", "vgg16-gap", vgg_gap, NEW)
+PRETRAINED = Architecture(r"vgg(16)-gap-pretrained", "vgg16-gap-pretrained", pretrained, NEW)

@@ -2,6 +2,7 @@
 the released code as a named field. "C-3" in a remark is row C-3 of DIFFERENCES.md.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,7 +28,8 @@ class Art(InnerAttack):
     """
 
     name, title, color = "art", "ART", "#009E73"
-    published = {"cub200": dict(step_size=1.5 / 255)}  # B.1
+    published = {"cub200": dict(step_size=1.5 / 255, channels="mean")}  # B.1
+    released = {"cub200": dict(beta=1.0, attack_topk=15_000, channels="magnitude")}  # C-29, C-33, C-34
     protocols = {
         "paper": dict(statistics="held"),
         "authors": dict(
@@ -53,6 +55,7 @@ class Art(InnerAttack):
     mining: bool = False  # C-3: x and x_adv, each with the harder of g(x) and g(x_adv), instead of x_adv alone
     anchor: Literal["pixels", "normalized"] = "pixels"  # C-4, C-5: the image in the cosine
     loss_gradient: Literal["pixels", "normalized"] = "pixels"  # C-4: what the loss is differentiated by
+    channels: Literal["all", "mean", "magnitude"] = "all"  # C-34: the cosine of all values, or of means over channels
     negative: Literal["clean", "surrogate"] = "clean"  # C-12: i* from f(x), or from softplus logits of the point itself
     threshold: Positive | None = None  # C-14: above beta x = threshold softplus is linear
     attack_cosine_eps: NotNegative = 0.0  # C-15: floor of the norms' product in the attack, for gradients of a mean
@@ -69,8 +72,13 @@ class Art(InnerAttack):
         negative = self._negative(batch)
         x_adv = self.attacked(batch, negative)
         options = dict(settings=self._of_loss, whole=batch.whole, compile=batch.compile)
-        total, attr, logits = compiled.loss(_losses, batch.model, batch.x, batch.y, x_adv, negative, **options)
+        total, attr, logits = compiled.loss(self._function, batch.model, batch.x, batch.y, x_adv, negative, **options)
         return Losses(total, logits, {"L_attr": attr})
+
+    @property
+    def _function(self) -> Callable:
+        """What makes the loss of a model, its batch, x_adv and i*: one that can be compiled."""
+        return _losses
 
     def _negative(self, batch: Batch) -> Tensor | None:
         """i* of the clean images; None where it is that of the attacked ones."""
@@ -95,7 +103,7 @@ class Art(InnerAttack):
         """Ascent on L_attr; `negative` (N,) are the classes i*, if they are there already."""
         negative = self._negative(batch) if negative is None else negative
         with self.attacking(batch):
-            mask = None if self.attack_topk is None else _mask(batch, self.attack_topk)
+            mask = None if self.attack_topk is None else _mask(batch, self)
 
             def gradient(x_adv: Tensor) -> Tensor:
                 options = dict(settings=self._of_loss, whole=batch.whole, compile=batch.compile)
@@ -104,11 +112,11 @@ class Art(InnerAttack):
             return self.ascend(gradient, batch)
 
 
-def _mask(batch: Batch, k: int) -> Tensor:
+def _mask(batch: Batch, s: Art) -> Tensor:
     """The k values that the attack's cosine sees, chosen once, at the start, by the ReLU network (C-2, C-13)."""
-    g = input_gradient(batch.model, batch.start, batch.y)
+    g = _over_channels(input_gradient(batch.model, batch.start, batch.y), s.channels)
     size = g.abs().flatten(1)
-    top = size.topk(min(k, size.shape[1])).indices
+    top = size.topk(min(s.attack_topk, size.shape[1])).indices
     return torch.zeros_like(size, dtype=torch.bool).scatter_(1, top, True).view(g.shape)
 
 
@@ -154,12 +162,20 @@ def _pixel_scale(model: nn.Module, s: Art) -> tuple[Tensor | float, Tensor | flo
     return model.normalization.mean, model.normalization.std
 
 
+def _over_channels(v: Tensor, channels: str) -> Tensor:
+    """An image or gradient (N, C, H, W) as the cosine sees it."""
+    if channels == "all":
+        return v
+    return (v.abs() if channels == "magnitude" else v).mean(1, keepdim=True)
+
+
 def _triplet(model, x, y, s: Art, negative, *, loss: bool, mask=None, whole: int | None = None) -> Tensor:
     mean, std = _pixel_scale(model, s)
     positive, other = _gradients(model, x, y, negative)
     if loss and s.loss_gradient == "normalized":
         positive, other = positive * std, other * std  # chain rule: x = mean + std * normalised x
     anchor = (x - mean) / std if s.anchor == "normalized" else x
+    anchor, positive, other = (_over_channels(v, s.channels) for v in (anchor, positive, other))
     if mask is not None:
         anchor, positive, other = anchor * mask, positive * mask, other * mask
     if s.attack_cosine_eps or s.loss_cosine_eps:  # set for gradients of a mean over the batch, 1 / N of ours

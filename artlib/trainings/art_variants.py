@@ -1,5 +1,6 @@
 """ART with another objective in the place of Eq. 5: the rows of its Table 5, and an attack that raises L_ce as well."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,9 +12,18 @@ from artlib import compiled
 from artlib.attacks.ascend import gradient_of
 from artlib.attributions.gradient import input_gradient
 from artlib.models.statistics import normalised_by
-from artlib.models.surrogate import check_smooth, smooth
-from artlib.trainings.art import Art, _mask, _pixel_scale, _triplet, attribution_loss, cosine_distance, runner_up
-from artlib.trainings.training import Batch, Losses, _cross_entropy
+from artlib.models.surrogate import smooth
+from artlib.trainings.art import (
+    Art,
+    _mask,
+    _over_channels,
+    _pixel_scale,
+    _triplet,
+    attribution_loss,
+    cosine_distance,
+    runner_up,
+)
+from artlib.trainings.training import Batch, _cross_entropy
 
 WORDS = {
     "change": "Eq. 2",
@@ -58,14 +68,9 @@ class ArtVariant(Art):
         update, step = costs.get(self.objective, (12, 6))
         return update + step * self.steps
 
-    def losses(self, batch: Batch) -> Losses:
-        """L_ce + lambda L at the end of the attack; ValueError for a network whose ReLUs escape the surrogate."""
-        check_smooth(batch.model, batch.x)
-        negative = self._negative(batch)
-        x_adv = self.attacked(batch, negative)
-        options = dict(settings=self._of_loss, whole=batch.whole, compile=batch.compile)
-        total, attr, logits = compiled.loss(_losses, batch.model, batch.x, batch.y, x_adv, negative, **options)
-        return Losses(total, logits, {"L_attr": attr})
+    @property
+    def _function(self) -> Callable:
+        return _losses
 
     def _negative(self, batch: Batch) -> Tensor | None:
         if self.objective in DISTANCES:
@@ -93,7 +98,7 @@ class ArtVariant(Art):
         negative = self._negative(batch) if negative is None else negative
         with self.attacking(batch):
             masked = self.attack_topk is not None and self.objective not in DISTANCES
-            mask = _mask(batch, self.attack_topk) if masked else None
+            mask = _mask(batch, self) if masked else None
             clean = None
             if self.objective == "change":
                 with smooth(batch.model, self.beta, threshold=self.threshold):
@@ -142,10 +147,10 @@ def _gradient(model: nn.Module, x: Tensor, y: Tensor, s: ArtVariant, *, loss: bo
 
 
 def _distance(model: nn.Module, x: Tensor, y: Tensor, s: ArtVariant, before: Tensor | None, *, loss: bool) -> Tensor:
-    g, (mean, std) = _gradient(model, x, y, s, loss=loss), _pixel_scale(model, s)
+    g, (mean, std) = _over_channels(_gradient(model, x, y, s, loss=loss), s.channels), _pixel_scale(model, s)
     if s.objective == "change":
-        return _length(g - before)
-    anchor = (x - mean) / std if s.anchor == "normalized" else x
+        return _length(g - _over_channels(before, s.channels))
+    anchor = _over_channels((x - mean) / std if s.anchor == "normalized" else x, s.channels)
     return cosine_distance(g, anchor) if s.objective == "cosine" else _length(g - anchor)
 
 

@@ -93,11 +93,19 @@ def build_model(recipe: Recipe, images: ImageSet) -> models.Wrapped:
 
 
 def optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum, or Adam with torch's constants, with the recipe's weight decay added to the gradient."""
-    shared = dict(lr=recipe.lr, weight_decay=recipe.weight_decay)
+    """SGD with momentum, or Adam with torch's constants, with the recipe's weight decay added to the gradient.
+
+    The last block and the classifier, which every network has at its end, can have a rate of their own, times `factor`.
+    """
+    shared, weights = dict(lr=recipe.lr, weight_decay=recipe.weight_decay), [*model.parameters()]
+    groups: list[dict] = [{"params": weights}]
+    if recipe.last_factor != 1:
+        last = tuple(f"1.{name}" for name in models.find(recipe.arch).last)  # behind the normalisation
+        at = next(i for i, (name, _) in enumerate(model.named_parameters()) if name.startswith(last))
+        groups = [{"params": weights[:at]}, {"params": weights[at:], "factor": recipe.last_factor}]
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), **shared)
-    return torch.optim.SGD(model.parameters(), momentum=recipe.momentum, nesterov=recipe.nesterov, **shared)
+        return torch.optim.Adam(groups, **shared)
+    return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, **shared)
 
 
 def training_code(recipe: Recipe) -> str:
@@ -251,7 +259,7 @@ def train_step(
     state.model.train()
     training = recipe.training.at(progress)
     for group in state.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("factor", 1.0)
     if recipe.dropout:  # dropout draws from the global generator, in each process its own numbers
         stream = f"dropout{distributed.rank() or ''}"
         torch.manual_seed(int(generator(recipe.seed, stream, state.step).initial_seed()))

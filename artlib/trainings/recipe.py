@@ -34,6 +34,7 @@ class Recipe(Settings):
     micro_batch: Count | None = None  # images at once, all processes together: those BN sees; None: the batch
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: Positive = 0.1  # per step, whatever the batch
+    last_factor: Positive = 1.0  # times lr, for the last block and the classifier; C-31: the code uses 10
     schedule: Literal["step", "cosine", "one-cycle"] = "step"
     milestones: tuple[tuple[int, float], ...] = ((50, 0.1), (80, 0.1), (150, 0.5))  # epoch, factor; C-9
     momentum: Share = 0.9
@@ -47,7 +48,12 @@ class Recipe(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        models.find(self.arch)
+        if not models.find(self.arch).last and self.last_factor != 1:
+            known = ", ".join(a.names for a in models.ARCHITECTURES if a.last)
+            raise ValueError(
+                f"last_factor is {self.last_factor:g}, but {self.arch} does not name its last block: choose 1, or one "
+                f"of {known}"
+            )
         if self.augment is not None and self.augment not in AUGMENT:
             raise ValueError(f"unknown augment {self.augment!r}; choose one of {', '.join(AUGMENT)}")
         if self.batch_size < 2:
@@ -92,13 +98,14 @@ PUBLISHED = {
     "mnist": dict(arch="rar-cnn"),
     "fashion_mnist": dict(arch="rar-cnn"),
 }
-AUTHORS_SCHEDULE = dict(  # of CIFAR-10; the released code trains on CUB, too, with networks that are not here yet
+AUTHORS_SCHEDULE = dict(  # of CIFAR-10
     batch_size=234,
     epochs=101,
     milestones=((50, 0.1), (80, 0.1)),  # C-9: what is reachable of it
     augment="cifar10",
 )
 AUTHORS = dict(nesterov=True, dropout=0.1)
+AUTHORS_CUB = dict(last_factor=10.0, dropout=0.0)  # of networks that name their last block; they have no dropout
 
 
 def paper_recipe(dataset: str, training: str | Training, *, protocol: str = "paper", **changes: Any) -> Recipe:
@@ -106,8 +113,8 @@ def paper_recipe(dataset: str, training: str | Training, *, protocol: str = "pap
 
     Data sets that the paper does not have get CIFAR-10's. The authors' code has ART on CIFAR-10 alone; over other data
     sets and trainings its switches are laid all the same, which is ours. `training` is a name in `TRAININGS`, or
-    settings. Raises ValueError for unknown names, and for CUB without an `arch`: B.1 trains networks with schedules
-    of their own (Table 2) that are not here yet.
+    settings. Raises ValueError for unknown names, and for CUB without an `arch`: B.1 trains several networks (Table 2),
+    each with schedules that `presets` has.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
@@ -115,11 +122,12 @@ def paper_recipe(dataset: str, training: str | Training, *, protocol: str = "pap
         training = find(training).of(dataset, protocol=protocol)
     if dataset == "cub200" and "arch" not in changes:
         raise ValueError(
-            "no published recipe for cub200 yet: ART trains ResNet-50 and VGG on it (Table 2); name an arch"
+            "cub200 has several published networks, ResNet-50 and VGG (Table 2): name an arch, such as resnet50-stride1"
         )
     values = dict(PUBLISHED.get(dataset, {}))
     if protocol == "authors":
         values |= AUTHORS | (AUTHORS_SCHEDULE if dataset == "cifar10" else {})
+        values |= AUTHORS_CUB if dataset == "cub200" and models.find(changes["arch"]).last else {}
     return Recipe(**{"dataset": dataset, "training": training, **values, **changes})
 
 

@@ -61,11 +61,17 @@ class Training(Settings):
     color: ClassVar[str]  # in every figure
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: what the papers print
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by protocol: where it departs from the defaults
+    released: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: where "authors" departs once more
 
     @classmethod
     def of(cls, dataset: str, *, protocol: str = "paper", **changes: Any) -> Self:
         """The settings for a data set: the published ones, over them the protocol's, over them `changes`."""
-        return cls(**{**cls.published.get(dataset, {}), **cls.protocols.get(protocol, {}), **changes})
+        return cls(**{**cls.published.get(dataset, {}), **cls._switches(dataset, protocol), **changes})
+
+    @classmethod
+    def _switches(cls, dataset: str, protocol: str) -> dict[str, Any]:
+        own = cls.released.get(dataset, {}) if protocol == "authors" else {}
+        return {**cls.protocols.get(protocol, {}), **own}
 
     @property
     def label(self) -> str:
@@ -120,7 +126,7 @@ class InnerAttack(Training):
     def of(cls, dataset: str, *, protocol: str = "paper", **changes: Any) -> Self:
         """As `Training.of`, with the data set's radius; a step that is not published keeps its share of it."""
         eps = RADIUS.get(dataset, cls.eps)
-        published, switches = cls.published.get(dataset, {}), cls.protocols.get(protocol, {})
+        published, switches = cls.published.get(dataset, {}), cls._switches(dataset, protocol)
         values = {**published, **switches}
         if "step_size" in switches or "step_size" not in published:
             values["step_size"] = values.get("step_size", cls.step_size) * eps / cls.eps

@@ -303,6 +303,32 @@ def test_the_authors_attack_is_the_plain_loop(net, floor):
     same(found, masked(net, 30, eps=0.05, steps=3, step_size=0.02, floor=3 * floor))  # 3 images: gradients of a mean
 
 
+@pytest.mark.parametrize("channels", ["mean", "magnitude"])
+def test_on_cub_the_cosine_is_of_means_over_channels(net, channels):
+    """ART, B.1, and its code (C-34): one value a place, of image and gradients alike, in loss and attack."""
+
+    def over(v):
+        return (v.abs() if channels == "magnitude" else v).mean(0)
+
+    def loss(image, label, other):
+        g = jacobian(net, image, BETA)
+        return torch.log(1 + torch.exp(d(over(g[label]), over(image)) - d(over(g[other]), over(image))))
+
+    art, negative = settings(beta=BETA, channels=channels, eps=0.05, steps=1, step_size=0.01), torch.tensor(others(net))
+    found = attribution_loss(net, x_adv, y, settings=art, clean=x, negative=negative)
+    same(found, per_image(lambda net, *row: loss(*row), net, x_adv, y.tolist(), others(net)))
+    start = noisy(x, 0.05)
+    g = per_image(lambda net, *row: torch.func.grad(loss)(*row), net, start, y.tolist(), others(net))
+    moved = torch.clamp(start + 0.01 * g.sign(), x - 0.05, x + 0.05).clamp(0, 1)
+    same(art_attack(net, x, y, settings=art, start=start), moved)
+
+
+def test_a_mask_of_means_over_channels_has_one_value_a_place(net):
+    few = [settings(eps=0.05, beta=BETA, attack_topk=k, channels="mean") for k in (None, 6 * 6, 5)]
+    whole, all_places, five = (art_attack(net, x, y, settings=s, start=noisy(x, 0.05)) for s in few)
+    assert torch.equal(whole, all_places) and not torch.equal(whole, five)
+
+
 def test_a_mask_of_every_value_changes_nothing_and_a_small_one_does(net):
     def run(k):
         art = settings(eps=0.05, beta=BETA, attack_topk=k)

@@ -112,6 +112,39 @@ def test_the_update_is_sgd_with_momentum_and_weight_decay(nesterov):
     assert [h["loss"] for h in record["history"]] == pytest.approx([v.item() for v in losses], rel=1e-10)
 
 
+def test_the_last_block_and_the_classifier_have_a_rate_of_their_own(tmp_path):
+    """C-31. From the same weights and gradients: a tenth of the rate, ten times the factor, the same step there."""
+    images, shared = toy(8, size=24), dict(arch="squeezenet1_1", batch_size=8, epochs=1, momentum=0.0, weight_decay=0.0)
+    before = build_model(tiny(**shared), images).state_dict()
+    one, ten = (train(tiny(**shared, lr=lr, last_factor=f), images)[0] for lr, f in ((0.1, 1.0), (0.01, 10.0)))
+    last = 0
+    for name, start in before.items():
+        a, b = (net.state_dict()[name] - start for net in (one, ten))
+        is_last = name.startswith(("1.features.12.", "1.classifier."))
+        torch.testing.assert_close(a if is_last else a / 10, b, rtol=1e-9, atol=1e-15, msg=name)
+        last += is_last and bool(a.any())
+    assert last >= 6
+
+
+@pytest.mark.parametrize(
+    "arch", ["squeezenet1_0", "squeezenet1_1", "resnet50-stride1", "resnet50se-stride2", "vgg16-gap"]
+)
+def test_what_a_network_calls_its_last_block_is_at_its_end(arch):
+    images, recipe = toy(2, size=32), tiny(arch=arch, last_factor=10.0)
+    model = build_model(recipe, images)
+    groups = fitting.optimizer(recipe, model).param_groups
+    assert [g.get("factor") for g in groups] == [None, 10.0] and all(g["params"] for g in groups)
+    names = [name.removeprefix("1.") for name, _ in model.named_parameters()][len(groups[0]["params"]) :]
+    assert all(name.startswith(models.find(arch).last) for name in names)
+    weights = [p for g in groups for p in g["params"]]
+    assert all(p is q for p, q in zip(weights, model.parameters(), strict=True))  # as a checkpoint counts them
+
+
+def test_a_network_that_does_not_name_its_last_block_has_one_rate():
+    with pytest.raises(ValueError, match="last_factor is 10, but wrn-10-1 does not name its last block: choose 1"):
+        tiny(arch="wrn-10-1", last_factor=10.0)
+
+
 def test_adam_is_torchs_constants_with_weight_decay_in_the_gradient():
     """Two epochs of one batch each, by hand: m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + 1e-8)."""
     images = toy(8)

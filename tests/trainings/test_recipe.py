@@ -51,7 +51,7 @@ def test_labels_are_the_rows_of_a_table():
 @pytest.mark.parametrize("field", names(Recipe))
 @pytest.mark.parametrize("name", TRAININGS)
 def test_the_key_changes_with_every_field_of_a_recipe(name, field):
-    recipe = Recipe(training=TRAININGS[name]())
+    recipe = Recipe(training=TRAININGS[name](), arch="squeezenet1_1")  # which names its last block
     changed = replace(recipe, **{field: another(recipe, field)})
     assert changed != recipe and changed.key("data") != recipe.key("data")
 
@@ -78,7 +78,7 @@ UNREAD += [("optimizer", "adam", {"momentum", "nesterov"})]
 
 @pytest.mark.parametrize(("field", "value", "unread"), UNREAD)
 def test_the_key_does_not_change_with_what_a_recipe_does_not_use(field, value, unread):
-    recipe = Recipe(**{field: value})
+    recipe = Recipe(**{field: value, "arch": "squeezenet1_1"})
     for name in set(names(Recipe)) - {field}:
         changed = replace(recipe, **{name: another(recipe, name)})
         assert (changed.key("data") == recipe.key("data")) == (name in unread), name
@@ -163,6 +163,16 @@ def test_cub_has_a_radius_of_its_own():
     pgd, art = (paper_recipe("cub200", name, arch="wrn-10-1").training for name in ("pgd", "art"))
     assert [255 * v for v in (pgd.eps, pgd.step_size, art.eps, art.step_size)] == pytest.approx([2, 0.5, 2, 1.5])
     assert pgd.steps == 7
+
+
+def test_on_cub_the_attribution_loss_is_of_means_over_channels():
+    """B.1; the released code: of magnitudes, with another beta, attack and rate (C-29, C-31, C-33, C-34)."""
+    text, code = (paper_recipe("cub200", "art", protocol=p, arch="resnet50-stride1") for p in ("paper", "authors"))
+    assert (text.training.channels, text.training.beta, text.training.attack_topk) == ("mean", 50, None)
+    assert (code.training.channels, code.training.beta, code.training.attack_topk) == ("magnitude", 1, 15_000)
+    assert (text.last_factor, code.last_factor, code.dropout) == (1, 10, 0)
+    other = paper_recipe("cub200", "art", protocol="authors", arch="wrn-10-1")
+    assert other.last_factor == 1 and paper_recipe("cifar10", "art", protocol="authors").training.channels == "all"
 
 
 @pytest.mark.parametrize("dataset", ["cub200", "mnist"])
