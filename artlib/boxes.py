@@ -145,7 +145,7 @@ def baselines(images: ImageSet, *, measurement: Localization | None = None) -> "
 
 
 def max_box_acc(test: Mapping[str, dict]) -> "pd.DataFrame":
-    """MaxBoxAccV2 apart, in percent: a row a training and explanation, columns IoU 0.3, 0.5, 0.7 and their mean."""
+    """`localization.max_box_acc` in percent: a row a training and explanation; IoU 0.3, 0.5, 0.7 and their mean."""
     import pandas as pd
 
     rows = {}

@@ -2,13 +2,14 @@
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from artlib import files, paper, results, tables
+from artlib import files, metrics, paper, presets, results, tables
 from artlib.models.public import PUBLIC
 from artlib.paths import REFERENCE
 from artlib.scoreboard import NAMES
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 COLUMNS = ("IN", "K", "recall_1", "recall_2", "recall_3", "precision_1", "precision_3", "diverse_recall_1")
 COLUMNS += ("natural", "adversarial")
 POWER = 2.8  # 1.96 + 0.84: normal quantiles of a two-sided test at 5 % that finds a difference in 80 % of all samples
-LEAGUE = dict(attribution="integrated_gradients", objective="topk")  # what is attacked, of several measurements
+# Of a recipe, what rows of a group share or what has no say; of a measurement, what does not change a value.
+_SHARED = {"dataset", "training", "arch", "size", "limit", "epochs", "batch_size", "seed"}
+_ASIDE = {"kind", "images", "chunk"}
 
 Group = dict[str, Mapping[int, Mapping[str, dict]]]  # by row: `tables.Records`
 
@@ -28,22 +31,32 @@ Group = dict[str, Mapping[int, Mapping[str, dict]]]  # by row: `tables.Records`
 def recorded() -> dict[str, Group]:
     """The per-image measurements behind the recorded runs, by data set with what was trained on it, and by row.
 
-    A column that was not measured is None on every image. Rows of one group have the same test images, network,
-    training images and epochs; their titles are the training's, with its protocol's switches where they differ.
+    A column that was not measured is None on every image. Only what was measured as Table 1 is counts, whatever the
+    number of images. Rows of one group have the same test images, network, training images and epochs; their titles are
+    the training's with every setting that differs from its usual one. Raises ValueError for two runs of one title.
     """
     found: dict[str, Group] = {}
     for path in sorted(results.RECORDED.glob("*.attribution_robustness.*.json")):
         record = json.loads(path.read_text())
-        if any(record["measurement"].get(k, v) != v for k, v in LEAGUE.items()):
+        if not _as_in_table1(record):
             continue
         stem = path.name.split(".")[0]
         group, row, seed = _named(stem, record["test"])
+        if seed in found.get(group, {}).get(row, {}):
+            raise ValueError(
+                f"two recorded runs are both called {row!r} in {group!r}: {stem} is one; name what differs"
+            )
         record["values"] |= {c: [None] * len(record["values"]["index"]) for c in _missing(record["values"])}
         measured = {"attribution_robustness": record}
         for other in results.RECORDED.glob(f"{stem}.accuracy.*.json"):
             measured["accuracy"] = json.loads(other.read_text())
         found.setdefault(group, {}).setdefault(row, {})[seed] = measured
     return {group: dict(sorted(rows.items())) for group, rows in found.items()}
+
+
+def _as_in_table1(record: Mapping) -> bool:
+    usual = presets.measurement("cpu", "attribution_robustness", dataset=record["test"]["name"]).plain()
+    return all(record["measurement"].get(k) == v for k, v in usual.items() if k not in _ASIDE)
 
 
 def _missing(values: Mapping[str, list]) -> list[str]:
@@ -56,12 +69,37 @@ def _named(stem: str, test: Mapping) -> tuple[str, str, int]:
         return f"{title}, networks of others", PUBLIC[stem].title, 0
     told = json.loads(files.read_tensors(results.RECORDED / f"{stem}.safetensors")[1]["record"])
     recipe, images = told["recipe"], told["data"]["images"]
-    kind = next(t for t in TRAININGS.values() if t.__qualname__ == recipe["training"]["kind"])
-    settings = {k: v for k, v in recipe["training"].items() if k != "kind"}
-    usual = kind.of(recipe["dataset"]).plain()
-    changed = [str(settings[k]) for k in ("statistics", "anchor") if settings.get(k) != usual.get(k)]
     group = f"{title}, {recipe['arch']}, {images:,} images, {recipe['epochs']} epochs"
-    return group, ", ".join([kind(**settings).heading, *changed]), recipe["seed"]
+    return group, heading(recipe), recipe["seed"]
+
+
+def heading(recipe: Mapping) -> str:
+    """The title of a recorded recipe's training, with every setting that is not that of the preset `cpu` by itself."""
+    kind = next(t for t in TRAININGS.values() if t.__qualname__ == recipe["training"]["kind"])
+    training = kind(**{k: v for k, v in recipe["training"].items() if k != "kind"})
+    changed = {}
+    for protocol in ("paper", "authors"):
+        usual = presets.recipe("cpu", kind.name, dataset=recipe["dataset"], protocol=protocol)
+        changed[protocol] = _changed(training.plain(), usual.training.plain())
+        changed[protocol] += _changed(recipe, usual.plain(), aside=_SHARED)
+    if changed["paper"] and not changed["authors"]:
+        return f"{training.heading}, authors"
+    return ", ".join([training.heading, *(c for c in changed["paper"] if c not in training.heading)])
+
+
+def _changed(settings: Mapping, usual: Mapping, *, aside: Collection[str] = ()) -> list[str]:
+    return [_said(k, v) for k, v in settings.items() if k not in aside and v != usual[k]]
+
+
+def _said(name: str, value: Any) -> str:
+    """A setting in a title: running, step 5/255, lambda 2, mining, no dropout."""
+    if isinstance(value, bool) or value is None:
+        return name if value else f"no {name}"
+    if name in ("eps", "step_size"):
+        return f"{name.removesuffix('_size')} {255 * value:g}/255"
+    if isinstance(value, str):
+        return value
+    return f"{'lambda' if name == 'weight' else name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def table(groups: Mapping[str, Group], *, columns: Sequence[str] = COLUMNS) -> "pd.DataFrame":
@@ -88,10 +126,10 @@ def pairs(
     """One row per group, metric and pair of rows: the difference on the images that both have, and what it is worth.
 
     difference: mean of a less mean of b, in points; low, high: its 95 % interval (`paper.verdict`); p: of the paired
-    test that flips the signs of the images' differences at random (Fisher's), p_holm: the same after Holm's
-    correction for all pairs of this group and metric; resolves: the smallest difference that as many images, as
-    scattered as these, would show in four of five samples, 2.8 standard errors; NaN where no image differs. Of several
-    seeds an image's mean.
+    test that flips the signs of the images' differences at random (Fisher's), its normal tail where none of `samples`
+    flips reaches the difference; p_holm: the same after Holm's correction for all pairs of this group and metric;
+    resolves: the smallest difference that as many images, as scattered as these, would show in four of five samples,
+    2.8 standard errors; NaN where no image differs. Of several seeds an image's mean.
     """
     import pandas as pd
 
@@ -104,7 +142,8 @@ def pairs(
                 if len(sides[0]) > 1:
                     told = {"group": group, "metric": column, "a": a, "b": b}
                     these.append(told | _pair(*sides, samples=samples, generator=noise))
-            rows += _holm(these)
+            corrected = metrics.holm([row["p"] for row in these])
+            rows += [row | {"p_holm": p} for row, p in zip(these, corrected, strict=True)]
     return pd.DataFrame(rows)
 
 
@@ -124,16 +163,11 @@ def _pair(a: torch.Tensor, b: torch.Tensor, *, samples: int, generator: torch.Ge
     found = paper.verdict(a.tolist(), b.tolist(), generator=generator, samples=samples)
     signs = 2.0 * torch.randint(2, (samples, n), generator=generator).double() - 1
     more = ((signs @ d).abs() >= d.sum().abs() * (1 - 1e-12)).sum().item()
+    p = (1 + more) / (1 + samples)
+    if not more:  # a count of none says too little where Holm multiplies it by more than a hundred pairs
+        p = min(p, math.erfc((d.sum().abs() / d.square().sum().sqrt()).item() / math.sqrt(2)))
     numbers = {"difference": found.difference, "low": found.low, "high": found.high, "images": n}
-    return numbers | {"p": (1 + more) / (1 + samples), "resolves": POWER * d.std().item() / n**0.5 or float("nan")}
-
-
-def _holm(rows: list[dict]) -> list[dict]:
-    highest = 0.0
-    for i, row in enumerate(sorted(rows, key=lambda r: r["p"])):
-        highest = max(highest, min(1.0, (len(rows) - i) * row["p"]))
-        row["p_holm"] = highest
-    return rows
+    return numbers | {"p": p, "resolves": POWER * d.std().item() / n**0.5 or float("nan")}
 
 
 def resolved(found: "pd.DataFrame", *, level: float = 0.05) -> "pd.DataFrame":

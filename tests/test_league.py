@@ -9,8 +9,9 @@ import pytest
 import scipy.stats
 import torch
 
-from artlib import league, scoreboard, tables
+from artlib import league, presets, results, scoreboard, tables
 from artlib.attacks import KEPT
+from artlib.trainings import Art
 
 
 def record(values, *, index=None, correct=None):
@@ -116,7 +117,39 @@ def test_the_recorded_measurements_are_read_with_their_trainings():
         for metric in ("IN", "K", "natural", "adversarial"):
             assert found[title, metric] == pytest.approx(table[title, metric], abs=1e-4)
     assert any("networks of others" in name for name in groups)
+    stored = {p.name.split(".")[0] for p in results.RECORDED.glob("*.attribution_robustness.*.json")}
+    assert sum(len(seeds) for rows in groups.values() for seeds in rows.values()) == len(stored)
+    assert {"ART", "ART, step 5/255", "ART, authors", "PGD-10, running"} <= set().union(*groups.values())
     assert not any("None" in name or "None" in row for name, g in groups.items() for row in g)
+
+
+def test_two_runs_of_one_title_end_in_an_error(monkeypatch):
+    monkeypatch.setattr(league, "heading", lambda recipe: "ART")
+    with pytest.raises(ValueError, match="two recorded runs are both called 'ART' in 'CIFAR-10"):
+        league.recorded()
+
+
+@pytest.mark.parametrize(
+    ("training", "changes", "title"),
+    [
+        (Art.of("cifar10"), {}, "ART"),
+        (Art.of("cifar10", step_size=5 / 255, statistics="batch"), {}, "ART, step 5/255, batch"),
+        (Art.of("cifar10", weight=2.0, mining=True), dict(dropout=0.1), "ART, lambda 2.0, mining, dropout 0.1"),
+        ("natural", dict(lr=0.3), "Natural, lr 0.3"),
+        ("art", dict(protocol="authors"), "ART, authors"),
+    ],
+)
+def test_a_title_names_what_is_not_usual(training, changes, title):
+    recipe = presets.recipe("cpu", training, dataset="cifar10", **changes)
+    assert league.heading(recipe.plain()) == title.replace("2.0", "2")
+
+
+def test_many_pairs_are_told_apart_where_the_difference_is_large():
+    """17 rows are 136 pairs: a count of 2,000 flips alone could tell no pair apart after Holm's correction."""
+    rows = {f"row {i}": {0: record(drawn(80, 0.02 * i, i))} for i in range(17)}
+    found = league.pairs({"g": rows}, columns=["IN"], samples=500).set_index(["a", "b"])
+    assert len(found) == 136 and found.loc[("row 0", "row 16"), "p_holm"] < 1e-6
+    assert found["p_holm"].gt(0.05).any()
 
 
 def test_what_a_random_sign_explains_is_read_where_it_was_recorded(tmp_path, monkeypatch):

@@ -56,7 +56,8 @@ class WorstCase(AttributionRobustness):
     def columns(self, model: nn.Module, images: ImageSet, *, progress: bool) -> dict[str, Tensor]:
         """index, the metrics, and found_by: the place in `attacks` of the one with the least IN.
 
-        NaN where no attack left two maps that can be ranked. Raises ValueError when no image is correct.
+        NaN where the paper's attack did not leave two maps that can be ranked. Raises ValueError when no image is
+        correct.
         """
         chosen = self.chosen(model, images)
         if not len(chosen):
@@ -67,10 +68,14 @@ class WorstCase(AttributionRobustness):
 
 
 def worst(found: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """IN and K of the first attack and the least of all, (N,), and which had the least IN; NaN counts as no attack."""
+    """IN and K of the first attack and the least of all, (N,), and which had the least IN.
+
+    NaN of a later attack counts as no attack; where the first left one, there is nothing to compare with.
+    """
     columns = {}
     for measure in ("IN", "K"):
         each = torch.stack([one[measure] for one in found])
+        each = each.masked_fill(each[0].isnan(), torch.nan)
         least, which = each.nan_to_num(torch.inf).min(0)
         columns |= {f"{measure}_one": each[0], f"{measure}_worst": least.masked_fill(least.isinf(), torch.nan)}
         if measure == "IN":

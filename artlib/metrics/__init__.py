@@ -6,6 +6,7 @@ Maps are (N, H, W), any scale, one value a pixel. A measure returns one float64 
 from artlib.metrics.intervals import (
     bootstrap_interval,
     bootstrap_means,
+    holm,
     interval,
     newcombe_interval,
     wilson_interval,
@@ -19,6 +20,7 @@ __all__ = [
     "cosine",
     "dilate",
     "diverse_topk",
+    "holm",
     "interval",
     "kendall",
     "lens_precision",

@@ -21,7 +21,7 @@ class Released:
     L2: bool = True  # pixel 0 is not above 0
     L3: bool = True  # the third row of a 7 x 7 window is four rows away
     L4: bool = True  # a diverse set deletes the head's window, then records what has become the head
-    L6: bool = True  # the divisor is k
+    L6: bool = True  # a diverse set that lost pixel 0 is divided by k all the same
     L7: bool = False  # of the attack's mask alone: what is below 0 is kept, and counts from the end
 
     @classmethod
@@ -51,25 +51,33 @@ class Released:
         return sorted(range(len(flat)), key=lambda p: (-flat[p], p))[:k]
 
     def diverse(self, m: Tensor, k: int, w: int, *, pool: int) -> list[int]:
-        """k diverse pixels of a map (H, W) out of its `pool` largest; IndexError where these run out (L5)."""
+        """k diverse pixels of a map (H, W) out of its `pool` largest; IndexError where these run out (L5).
+
+        With L2 pixel 0 is in no window and taken out of the set in the end; with L4, too, it stays in the pool when it
+        is the first, and is the next head once more.
+        """
         left = self.top(m, pool)
         taken = [left[0]]
-        gone = self.window(left[0], w) | {left[0]}
+        gone = self.window(left[0], w) | (set() if self.L4 else {left[0]})
         left = [p for p in left if p not in gone]
         while len(taken) < k:
             head = left[0]
             if not self.L4:
                 taken.append(head)
-            gone = self.window(head, w) | {head}
+            gone = self.window(head, w) | {0 if self.L2 else head}
             left = [p for p in left if p not in gone]
             if self.L4:
                 taken.append(left[0])
-        return taken
+        return [p for p in taken if p or not self.L2]
 
     def recall(self, a: Tensor, b: Tensor, k: int, w: int) -> float:
         """w-LENS-recall@k of two maps (H, W), in [0, 1]."""
-        found = self.near(self.top(a, k), w) & set(self.top(b, k))
-        return len(found) / (k if self.L6 else len(self.top(b, k)))
+        return len(self.near(self.top(a, k), w) & set(self.top(b, k))) / k
+
+    def diverse_recall(self, a: Tensor, b: Tensor, k: int, w: int, *, pool: int) -> float:
+        """w-LENS-recall@k-div of two maps (H, W), in [0, 1]."""
+        one, other = (set(self.diverse(m, k, w, pool=pool)) for m in (a, b))
+        return len(self.near(one, w) & other) / (k if self.L6 else len(other))
 
 
 def recall(before: Tensor, after: Tensor, k: int, w: int, *, diverse: bool = False, **slips: bool) -> Tensor:
@@ -77,13 +85,10 @@ def recall(before: Tensor, after: Tensor, k: int, w: int, *, diverse: bool = Fal
 
     diverse: of the k diverse pixels, from all pixels; k must not be more than fit. Map by map: slow.
     """
-    scripts = Released.without(*before.shape[1:], **slips)
-    found = []
-    for a, b in zip(before, after, strict=True):
-        if not diverse:
-            found.append(scripts.recall(a, b, k, w))
-            continue
-        sets = (scripts.diverse(m, k, w, pool=m.numel()) for m in (a, b))
-        one, other = map(set, sets)
-        found.append(len(scripts.near(one, w) & other) / k)
+    scripts, pool = Released.without(*before.shape[1:], **slips), before[0].numel()
+    pairs = zip(before, after, strict=True)
+    if diverse:
+        found = [scripts.diverse_recall(a, b, k, w, pool=pool) for a, b in pairs]
+    else:
+        found = [scripts.recall(a, b, k, w) for a, b in pairs]
     return torch.tensor(found, dtype=torch.float64)

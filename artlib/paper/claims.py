@@ -38,7 +38,7 @@ _TITLES = {"cifar10": "CIFAR-10", "cub200": "CUB-200"}
 
 
 def _claims_of(name: str) -> list[Claim]:
-    """Every pair that a table orders, favourable to ART or not, and every comparison in the words of the text."""
+    """Every pair that a table orders in a column, favourable to ART or not, and what `STATED` adds to them."""
     claims, rows = [], read(name)
     for metric in dict.fromkeys(row["metric"] for row in rows):
         for a, b in combinations([row for row in rows if row["metric"] == metric], 2):
@@ -89,8 +89,33 @@ TRENDS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     "robustness then falls with beta": (_ROBUST, (("art", "beta 200"),)),
     "robustness rises with lambda": (_ROBUST, (("lambda 0.75", "lambda 0"), ("lambda 0.75", "lambda 0.25"))),
     "clean accuracy falls with lambda": (("natural",), (("lambda 0", "lambda 1"), ("lambda 0.25", "lambda 1"))),
-    "robustness rises with the steps up to 3": (_ROBUST, (("art", "steps 1"),)),
+    "robustness rises before it saturates at 3 steps": (_ROBUST, (("art", "steps 1"),)),
 }
+
+
+def transferred(dataset: str = "cifar10") -> tuple[Claim, ...]:
+    """What appendix C says along a row of Table 6: perturbations made on ART hurt Natural more than those of PGD-10.
+
+    better and worse are where the perturbations were made, the metric is Natural's accuracy under them. Printed values
+    are CIFAR-10's.
+    """
+    printed = {row["metric"]: row["value"] for row in read("table6") if row["training"] == "natural"}
+    sides = ("from_pgd", "from_art")
+    values = tuple(float(printed[s]) for s in sides) if dataset == "cifar10" else None
+    return (
+        Claim(
+            id=f"table6/{dataset}/natural/from_pgd>from_art",
+            text=f"{dataset}: Natural keeps a higher accuracy under perturbations of PGD-10 than under ART's",
+            source="Table 6, Appendix C",
+            object="table6",
+            dataset=dataset,
+            setting="",
+            metric="natural",
+            better=sides[0],
+            worse=sides[1],
+            printed=values,
+        ),
+    )
 
 
 def trends(metrics: tuple[str, ...], *, dataset: str = "cifar10") -> tuple[Claim, ...]:
@@ -134,5 +159,7 @@ def claims(dataset: str, table: str = "table1", *, setting: str | None = None) -
     other = "cifar10" if "cifar10" in known else next(iter(known))
     asked = f"{dataset}, asked of {_TITLES.get(other, other)}'s table:"
     return tuple(
-        replace(c, text=c.text.replace(f"{other}:", asked, 1), printed=None) for c in these if c.dataset == other
+        replace(c, text=c.text.replace(f"{other}:", asked, 1).split(" (printed: ")[0], printed=None)
+        for c in these
+        if c.dataset == other
     )

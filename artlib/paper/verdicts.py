@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # One image of 50 moves a proportion by 2 points; the bootstrap of fewer gives intervals that are clearly too narrow.
 SMALLEST_IMAGES = 50
-# Points. Four times the spread of what the paper itself prints for one accuracy of ART (37.50, 37.58, 37.73): what is
-# closer is within the chance of a single run, however many images say so.
+# Points. The paper itself prints one accuracy of ART as 37.50 and 37.58 (and 37.73 under PGD-20): what is closer than a
+# point is within the chance of a single run, however many images say so.
 SMALLEST_DIFFERENCE = 1.0
 # Points. About the half width of an interval of 400 images at 50 %: the printed values have such errors themselves.
 SIZE_TOLERANCE = 5.0

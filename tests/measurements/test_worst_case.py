@@ -11,13 +11,13 @@ SMALL = dict(images=6, k=8, steps=2, ig_steps=3, attack_ig_steps=3, chunk=64)
 
 def test_the_least_counts_for_in_and_for_k_each_on_its_own_and_nan_is_no_attack():
     nan = torch.nan
-    first = {"IN": torch.tensor([0.5, nan, nan]), "K": torch.tensor([0.1, nan, nan])}
-    second = {"IN": torch.tensor([0.2, 0.4, nan]), "K": torch.tensor([0.3, 0.6, nan])}
+    first = {"IN": torch.tensor([0.5, 0.5, nan]), "K": torch.tensor([0.1, 0.1, nan])}
+    second = {"IN": torch.tensor([0.2, nan, 0.4]), "K": torch.tensor([0.3, nan, 0.6])}  # no mean over other images
     found = worst([first, second])
-    torch.testing.assert_close(found["IN_worst"], torch.tensor([0.2, 0.4, nan]), equal_nan=True)
-    torch.testing.assert_close(found["K_worst"], torch.tensor([0.1, 0.6, nan]), equal_nan=True)
+    torch.testing.assert_close(found["IN_worst"], torch.tensor([0.2, 0.5, nan]), equal_nan=True)
+    torch.testing.assert_close(found["K_worst"], torch.tensor([0.1, 0.1, nan]), equal_nan=True)
     torch.testing.assert_close(found["IN_one"], first["IN"], equal_nan=True)
-    assert found["found_by"][:2].tolist() == [1, 1]
+    assert found["found_by"][:2].tolist() == [1, 0]
 
 
 def test_one_attack_is_the_papers_and_none_does_worse_than_the_worst():

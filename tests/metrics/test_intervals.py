@@ -152,3 +152,9 @@ def test_bad_values_are_refused():
     for settings_ in ({"level": 1.0}, {"level": 95}, {"samples": 0}):
         with pytest.raises(ValueError, match="level must lie in"):
             metrics.bootstrap_interval(torch.ones(3), generator=g, **settings_)
+
+
+def test_holm_by_hand_and_in_the_order_given():
+    """By hand: 0.01 x 4, then 0.02 x 3, 0.03 x 2 and 0.2, none below the one before it, none above 1."""
+    assert metrics.holm([0.03, 0.01, 0.2, 0.02]) == pytest.approx([0.06, 0.04, 0.2, 0.06])
+    assert metrics.holm([0.9, 0.8]) == [1.0, 1.0] and metrics.holm([]) == []

@@ -116,13 +116,24 @@ def test_L5_a_set_that_cannot_be_filled_is_an_error_and_ours_is_smaller():
 
 
 def test_L6_a_set_that_lost_a_pixel_is_divided_by_k_all_the_same():
-    """Pixel 0 is lost (L2): equal maps have a recall below 1 at every w."""
-    a = peaks(0, 20, 21, 22, height=6, width=7)
+    """Pixel 0 is lost (L2): equal maps have a recall below 1 at every w, unless the set's own size divides."""
+    a = peaks(0, 20, 41, height=6, width=7)
+    for on, expected in ((True, 2 / 3), (False, 1.0)):
+        scripts = Released.without(6, 7, L2=True, L6=on)
+        assert sorted(scripts.diverse(a[0], 3, 1, pool=42)) == [20, 41]
+        assert scripts.diverse_recall(a[0], a[0], 3, 1, pool=42) == pytest.approx(expected)
     for w in (1, 2):
-        assert Released.without(6, 7, L2=True, L6=True).recall(a[0], a[0], 4, w) == 3 / 4
-        assert metrics.lens_recall(a, a, 4, w).item() == 1.0
+        assert Released.without(6, 7, L2=True).recall(a[0], a[0], 3, w) == 2 / 3
+        assert metrics.lens_recall(a, a, 3, w).item() == 1.0
     small = metrics.diverse_topk(a, 30, 2).sum().item()  # and a diverse set's divisor is its own size
     assert small < 30 and metrics.lens_recall(a, a, 30, 2, diverse=True).item() == 1.0
+
+
+def test_where_pixel_0_is_the_first_the_scripts_do_not_skip_the_second():
+    """It stays in the pool, is the head once more, and what they record after it is the second pick, not the third."""
+    a = peaks(0, 20, 41, 38, height=6, width=7)
+    assert Released.without(6, 7, L2=True, L4=True).diverse(a[0], 2, 1, pool=42) == [20]
+    assert Released.without(6, 7, L4=True).diverse(a[0], 2, 1, pool=42) == [0, 41]
 
 
 def test_L7_the_attacks_mask_has_the_bottom_row_of_what_looks_at_the_top():

@@ -23,10 +23,11 @@ def test_a_measure_that_tells_them_apart():
     assert list(table.index) == ["IN", "recall_1"]
     plain, lens = table.loc["IN"], table.loc["recall_1"]
     assert plain["low"] < 0 < plain["high"] and plain["explained"] == pytest.approx(100, abs=2)
-    assert plain["told apart"] == "" and np.isnan(plain["below"])
+    assert plain["verdict"] == "reproduced" and np.isnan(plain["below"])
+    assert 50 < plain["low explained"] < plain["explained"] < plain["high explained"]
     assert lens["difference"] == pytest.approx(50, abs=1) and lens["explained"] == pytest.approx(100 / 6, abs=1)
     assert lens["below"] == pytest.approx(plain["explained"] - lens["explained"])
-    assert lens["low below"] < lens["below"] < lens["high below"] and lens["told apart"] == "reproduced"
+    assert lens["low below"] < lens["below"] < lens["high below"] and lens["verdict"] == "reproduced"
 
 
 def test_its_interval_is_that_of_the_delta_method():
@@ -48,7 +49,16 @@ def test_its_interval_is_that_of_the_delta_method():
 )
 def test_one_that_does_not(lens, n, word):
     """That forgives both the same, that forgives the attack more, and with too few images."""
-    assert found(*values(n, lens=lens)).loc["recall_1", "told apart"] == word
+    assert found(*values(n, lens=lens)).loc["recall_1", "verdict"] == word
+
+
+@pytest.mark.parametrize(("taken", "word"), [(58, "reproduced"), (30, "inconclusive"), (2, "not reproduced")])
+def test_of_plain_measures_it_is_asked_whether_random_is_about_as_strong(taken, word):
+    """The attack takes 60 points: nearly all of it, about half, next to nothing. K is plain, too."""
+    noise = np.random.default_rng(0).normal(0, 3, (4, 100))
+    sides = {"IN": 40 + noise[0], "K": 100 - taken + noise[1]}, {"IN": 40 + noise[2], "K": 40 + noise[3]}
+    table = found(*sides)
+    assert table["verdict"].to_dict() == {"IN": "reproduced", "K": word} and table["below"].isna().all()
 
 
 def test_seeds_are_pooled_and_make_the_interval_no_narrower():
@@ -89,5 +99,8 @@ def test_the_advantage_vanishes_stays_or_was_not_measured():
     assert between.loc["big", "verdict"] == few.loc["big", "verdict"] == "inconclusive"
     blank = advantage(small=small)
     assert blank.loc["big", "verdict"] == "not measured" and blank.loc["big"].isna().sum() == 6
+    named = {"CIFAR-10, 10,000 images": small, "ImageNet_samples, quick preset": {k: around(31) for k in small}}
+    told = paper.adversarial_advantage(named, generator=torch.Generator().manual_seed(0))
+    assert told["size"].tolist() == ["small", "large"] and told["verdict"].tolist() == ["reproduced", "reproduced"]
     half = advantage(small={"pgd": around(60)}, big={"pgd": around(31), "natural": around(30)})
     assert half["verdict"].tolist() == ["not measured", "inconclusive"]  # no small lead to compare with
