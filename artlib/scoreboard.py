@@ -22,6 +22,7 @@ NAMES = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
 }
+APART = ("kind", "ball", "setting", "eps")  # columns by which a recorded table repeats its rows
 COLORS = {"✓": "#009E73", "✗": "#D55E00", "?": "#777777"}  # of a mark; the mark itself says the same
 
 
@@ -35,7 +36,8 @@ def runs(table: str, *, dataset: str | None = None, protocol: str | None = None)
     middle = f"{dataset or '*'}-{protocol or '*'}"
     found = [p.stem for p in REFERENCE.glob(f"{table}-{middle}-seed*.json")]
     found.sort(key=lambda name: (f"{table}-blossoms-" in name, name))
-    return [name for name in found if (REFERENCE / f"{name}.csv").exists() and not name.endswith("-claims")]
+    whole = (name for name in found if re.search(r"-seed[\d+]+$", name))  # not the claims, tests, ... beside it
+    return [name for name in whole if (REFERENCE / f"{name}.csv").exists()]
 
 
 def about(run: str) -> dict:
@@ -86,10 +88,15 @@ def board(
 def measured(table: "pd.DataFrame", titles: Mapping[str, str] | None = None) -> "pd.DataFrame":
     """One row a training, one column a metric, cells "61.1 (59.3–62.9)": what no paper prints.
 
-    table: as `tables.table` makes it; titles: of rows, in the place of their names.
+    table: as `tables.table` makes it; titles: of rows, in the place of their names. A table that has a row more than
+    once, by one of `APART`, is shown in as many parts; one without intervals without them.
     """
     import pandas as pd
 
+    if table.duplicated(["training", "metric"]).any():
+        apart = next(c for c in APART if c in table)
+        parts = table.groupby(apart, sort=False)
+        return pd.concat({v: measured(part, titles) for v, part in parts}, names=[apart, "training"])
     nothing, found = pd.DataFrame(), table.set_index(["training", "metric"])
     rows = list(dict.fromkeys(table["training"]))
     cells = {m: [_cell(nothing, found, t, m) for t in rows] for m in dict.fromkeys(table["metric"])}
@@ -128,7 +135,8 @@ def _cell(known: "pd.DataFrame", measured: "pd.DataFrame", training: str, metric
         return f"{told} | –" if told else "–"
     known_metric = tables.metric_columns().get(metric)
     places = 3 if known_metric and not known_metric[1].unit else 1  # a cosine, not a percentage
-    ours = f"{r['mean']:.{places}f} ({r['low']:.{places}f}–{r['high']:.{places}f})"
+    between = f" ({r['low']:.{places}f}–{r['high']:.{places}f})" if "low" in r else ""
+    ours = f"{r['mean']:.{places}f}{between}"
     return f"{told} | {ours}" if told else ours
 
 
@@ -165,7 +173,8 @@ def shown(table: str) -> "Shown":
     """Every recorded run of a figure or table: its numbers and its pictures; a sentence where there is none."""
     text, markup = [], []
     for run in runs(table):
-        told, numbers = about(run), measured(results.reference(run))
+        told, table = about(run), results.reference(run)
+        numbers = measured(table, dict(zip(table["training"], table.get("title", table["training"]), strict=True)))
         title = f"{told['title']}, {told['preset']} preset, protocol {told['protocol']}, commit {told['commit']}"
         text.append(f"{title}\n{numbers.to_string()}")
         markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")

@@ -71,6 +71,28 @@ def test_a_figure_that_is_recorded_is_shown_with_its_numbers_and_pictures():
     assert repr(scoreboard.shown("figure99")) == "none recorded yet"
 
 
+def test_a_table_that_repeats_its_rows_is_shown_in_parts_and_one_without_intervals_without():
+    rows = {
+        "training": ["art"] * 2,
+        "metric": ["IN"] * 2,
+        "mean": [50.0, 40.0],
+        "low": [45.0, 35.0],
+        "high": [55.0, 45.0],
+    }
+    found = scoreboard.measured(pd.DataFrame(rows | {"eps": [2, 8]}), {"art": "ART"})
+    assert found["IN"].to_dict() == {(2, "ART"): "50.0 (45.0–55.0)", (8, "ART"): "40.0 (35.0–45.0)"}
+    bare = scoreboard.measured(pd.DataFrame({"training": ["art"], "metric": ["IN"], "mean": [50.0]}))
+    assert bare["IN"].tolist() == ["50.0"]
+
+
+def test_what_lies_beside_a_run_is_no_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(scoreboard, "REFERENCE", tmp_path)
+    for end in ("", "-claims", "-tests", "-methods"):
+        for kind in ("csv", "json"):
+            (tmp_path / f"table2-cub200-paper-seed0+1{end}.{kind}").write_text("{}")
+    assert scoreboard.runs("table2") == ["table2-cub200-paper-seed0+1"]
+
+
 def test_a_table_in_markdown():
     table = pd.DataFrame({"a": ["1 | 2"], "b": [3]}, index=["row"])
     assert scoreboard.markdown(table) == "|  | a | b |\n|---|---|---|\n| row | 1 / 2 | 3 |"
