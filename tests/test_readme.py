@@ -8,7 +8,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from artlib import results
+from artlib import models, results
 from artlib.__main__ import _parser
 from artlib.paths import ROOT
 
@@ -25,14 +25,14 @@ def test_the_library_in_a_few_lines(capsys):
     """As it stands, but for a network that is there at once and fewer images."""
     training = 'results.model(presets.recipe("quick", "art", dataset="blossoms"), train)'
     block = blocks_with("attacks.ifia")
-    assert training in block and "limit=2000" in block and '{"steps": 16}' in block
+    assert training in block and 'presets.images("quick"' in block and '{"steps": 16}' in block
     for old, new in (
         (training, 'models.build("wrn-10-1", 10)'),
-        ("limit=2000", "limit=60"),
+        ('presets.images("quick"', 'presets.images("smoke"'),
         ('"steps": 16', '"steps": 2'),
     ):
         block = block.replace(old, new)
-    exec(block.replace("test.labels[:8]", "model(test.images[:8] / 255).argmax(1)"), {})
+    exec(block.replace("test.labels[:8]", "model(test.images[:8] / 255).argmax(1)"), {"models": models})
     statuses, *numbers = capsys.readouterr().out.strip().splitlines()
     assert statuses.count("kept") >= 1 and len(numbers) == 2 and "tensor" in numbers[0]
 

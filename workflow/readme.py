@@ -1,18 +1,37 @@
-"""Writes README's scoreboard from the recorded runs, and the tables of DIFFERENCES.md: `make readme`.
+"""Writes the scoreboards of both READMEs from the recorded runs, and the tables of DIFFERENCES.md: `make readme`.
 
 Tests hold them together.
 """
 
 import re
 
-from artlib import scoreboard
+import pandas as pd
+
+from artlib import paper, scoreboard
 from artlib.paths import ROOT
 
 MARKS = re.compile(r"(<!-- scoreboard: .*? -->\n).*?(<!-- end of scoreboard -->)", re.DOTALL)
 
 
 def written(text: str) -> str:
-    """The README with the scoreboard that the records give."""
+    """README with one table of the runs on the paper's data sets; the one beside the records with all of them."""
+    found = scoreboard.everything("table1", blank=False)
+    return MARKS.sub(lambda m: f"{m[1]}\n{scoreboard.markdown(short(found))}\n\n{m[2]}", text)
+
+
+def short(found: "pd.DataFrame") -> "pd.DataFrame":
+    """What README has room for: protocol "paper", printed data sets, trainings that were measured."""
+    names = {scoreboard.NAMES[d] for d in paper.table("table1")["dataset"]}
+    rows = {
+        f"{data.split(' (')[0]}: {training}": row
+        for (data, training), row in found.iterrows()
+        if data.endswith("protocol paper") and data.split(" (")[0] in names and not row.str.endswith("| ").any()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def whole(text: str) -> str:
+    """figures/reference/README.md with every recorded run of Table 1."""
     found = scoreboard.everything("table1", blank=False)
     parts = [f"**{data}**\n\n{scoreboard.markdown(found.loc[data])}" for data in found.index.unique(0)]
     return MARKS.sub(lambda m: m[1] + "\n" + "\n\n".join(parts) + "\n\n" + m[2], text)
@@ -41,6 +60,7 @@ def differences(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for name, write in (("README.md", written), ("DIFFERENCES.md", differences)):
+    files = {"README.md": written, "figures/reference/README.md": whole, "DIFFERENCES.md": differences}
+    for name, write in files.items():
         path = ROOT / name
         path.write_text(write(path.read_text()))
