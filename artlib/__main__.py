@@ -161,9 +161,15 @@ def status(a: argparse.Namespace) -> None:
     for name in scoreboard.runs("*"):
         about = scoreboard.about(name)
         print(f"recorded  {name}: {about['preset']} preset, {about['title']}, commit {about['commit']}")
-    for folder in (results.RECORDED, results.MODELS):
-        for path in sorted(folder.glob("*.safetensors")):
-            print(f"model     {path.name}: {results.state(path)}")
+    found = [path for folder in (results.RECORDED, results.MODELS) for path in sorted(folder.glob("*.safetensors"))]
+    states = {path: results.state(path) for path in found}
+    for path, state in states.items():
+        print(f"model     {path.name}: {state}")
+    if any("stale" in state for state in states.values()):
+        print(
+            "stale     models are used as they are, and their tables name the commit that made them; to see what "
+            "today's code makes of the recipe, delete the file and run the same command"
+        )
     for path in sorted(results.MODELS.glob("*.checkpoint")):
         print(f"stopped   {path.name}: the same command goes on with it")
     print(f"measurements in {results.MODELS}: {sum(1 for _ in results.MODELS.glob('*.json'))}")
