@@ -19,7 +19,7 @@ def test_the_index_begins_as_the_readme_does():
     page = site.index(test_project.NOTEBOOKS)
     assert "<b>LENS</b>: <em>Rethinking Robustness of Model Attributions</em>" in page
     assert f'<img src="{site.PICTURE}" alt="One CIFAR-10 image' in page and (site.REFERENCE / site.PICTURE).exists()
-    assert "make reproduce" not in page and not re.search(r"\*\*|\]\(|see below", page)
+    assert "make reproduce" not in page and not re.search(r"\*\*|\]\(|To try it", page)
     beginnings = re.findall(r"<h3>(\w+)</h3><ul><li><a[^>]*>(\w+)", page)
     assert [group for group, _ in beginnings] == [*site.GROUPS] and dict(beginnings)["Tables"] == "Table"
 

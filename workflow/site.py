@@ -72,7 +72,7 @@ def _of_255(found: re.Match) -> str:
 
 def index(notebooks: list[Path]) -> str:
     """The first page: what README begins with, every notebook by its title, and the reference."""
-    lead = (ROOT / "README.md").read_text().partition("\n    make ")[0]
+    lead = (ROOT / "README.md").read_text().partition("\nTo try it:")[0]
     lines = [_marked(part) for part in lead.split("\n\n")[1:] if part.strip()]
     titles, listed = {path: _title(path) for path in notebooks}, ""
     for group, beginning in GROUPS.items():
@@ -108,7 +108,7 @@ def _marked(part: str) -> str:
     text = html.escape(part, quote=False)
     for mark, tag in ((r"\*\*", "b"), (r"\*", "em")):
         text = re.sub(rf"{mark}(?! )(.+?){mark}", rf"<{tag}>\1</{tag}>", text, flags=re.DOTALL)
-    text = re.sub(r": see \[below\]\(#.*?\)", "", text)  # a place in README
+    text = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text)  # links of README lead to files that are not in the site
     items = text.split("\n* ") if text.startswith("* ") else []
     return "<ul>" + "".join(f"<li>{i.removeprefix('* ')}</li>" for i in items) + "</ul>" if items else f"<p>{text}</p>"
 
