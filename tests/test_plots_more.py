@@ -49,6 +49,15 @@ def test_tables_of_values():
     assert set(found["dataset"]) == {"toy"} and found.loc[("art", "from_art"), "title"] == "ART"
 
 
+def test_of_many_points_some_are_drawn_and_all_make_the_box():
+    values = list(range(2000))
+    ax = plots.boxes({"IN": {"natural": values}}).axes[0]
+    dots = next(line for line in ax.lines if line.get_marker() == ".")
+    assert len(dots.get_ydata()) == 500 and set(dots.get_ydata()) <= set(values)
+    median = [line for line in ax.lines if set(line.get_ydata()) == {999.5}]
+    assert median
+
+
 def test_a_diagram_has_its_boxes_texts_and_arrows():
     boxes = {"a": plots.Box(0, 0, "first"), "b": plots.Box(1, 0, "second", "#56B4E9"), "c": plots.Box(1, 1, "third")}
     arrows = [("a", "b", "-", "there"), ("b", "a", "--", ""), ("b", "c", "-", "")]

@@ -156,11 +156,15 @@ def guard_lines(table: "pd.DataFrame", *, raised: str = "L_attr", title: str = "
     return fig
 
 
+DOTS = 500  # points beside a box, at most
+
+
 def boxes(values: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str = "percent", title: str = "") -> "Figure":
     """A panel a metric, a box a training, and the images behind it as points: values[metric][training] is (N,).
 
     The box goes from the first to the third quartile with the median in it, whiskers to the last point within 1.5 of
-    its length, a diamond is the mean. NaN is left out. Raises ValueError where there is nothing to draw.
+    its length, a diamond is the mean. NaN is left out; of more than `DOTS` points a random `DOTS` are drawn, so that the
+    box is seen. Raises ValueError where there is nothing to draw.
     """
     import matplotlib.pyplot as plt
 
@@ -174,7 +178,8 @@ def boxes(values: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str = 
             for i, (training, each) in enumerate(trainings.items()):
                 each = np.asarray(each, dtype=float)
                 each = each[np.isfinite(each)]
-                ax.plot(i + noise.uniform(-0.22, 0.22, len(each)), each, ".", ms=4, alpha=0.5, color=color(training))
+                dots = each if len(each) <= DOTS else noise.choice(each, DOTS, replace=False)
+                ax.plot(i + noise.uniform(-0.22, 0.22, len(dots)), dots, ".", ms=4, alpha=0.5, color=color(training))
                 line = dict(color="black", lw=1)
                 look = dict(boxprops=line, medianprops=line, whiskerprops=line, capprops=line)
                 mean = dict(marker="D", markersize=4, markerfacecolor="white", markeredgecolor="black")
