@@ -163,8 +163,8 @@ def boxes(values: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str = 
     """A panel a metric, a box a training, and the images behind it as points: values[metric][training] is (N,).
 
     The box goes from the first to the third quartile with the median in it, whiskers to the last point within 1.5 of
-    its length, a diamond is the mean. NaN is left out; of more than `DOTS` points a random `DOTS` are drawn, so that the
-    box is seen. Raises ValueError where there is nothing to draw.
+    its length, a diamond is the mean. NaN is left out; of more than `DOTS` points a random `DOTS` are drawn, so that
+    the box is seen. Raises ValueError where there is nothing to draw.
     """
     import matplotlib.pyplot as plt
 
