@@ -39,6 +39,7 @@ TRAININGS = {
     "pgd": Pgd(eps=EPS, steps=2, step_size=0.01, statistics="batch"),
     "art": Art(eps=EPS, steps=2),
     "art held": Art(eps=EPS, steps=2, statistics="held"),
+    "art held, channel means": Art(eps=EPS, steps=2, statistics="held", channels="mean"),
     "art authors": Art(**Art.protocols["authors"] | dict(eps=EPS, steps=2, attack_topk=None)),
 }
 
