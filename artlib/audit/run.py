@@ -36,7 +36,7 @@ def audit(
     questions: Questions | None = None,
     device: str = "auto",
     progress: bool = True,
-    **asked: object,
+    **by_name: object,
 ) -> Audit:
     """Accuracy, clean and under PGD, and IN, K and LENS of a classifier's explanations under attack.
 
@@ -46,7 +46,7 @@ def audit(
     one that is there is shown again. Raises ValueError for what cannot be audited, with the reason: no gradients, a
     softmax at the end, ReLUs called as functions.
     """
-    questions, device = _questions(questions, asked), pick_device(device)
+    questions, device = _questions(questions, by_name), pick_device(device)
     net = classifier(model, weights=weights, mean=mean, std=std).to(device)
     own = model.rpartition(":")[2] if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
     name, some = name or own, questions.images
@@ -76,15 +76,15 @@ def audit(
     return Audit(about | {"remarks": remarks(records)}, held, without(table, still(records)), grid)
 
 
-def _questions(questions: Questions | None, asked: Mapping[str, object]) -> Questions:
+def _questions(questions: Questions | None, by_name: Mapping[str, object]) -> Questions:
     known = [f.name for f in fields(Questions)]
-    if unknown := [name for name in asked if name not in known]:
+    if unknown := [name for name in by_name if name not in known]:
         raise ValueError(f"an audit does not take {unknown[0]!r}; its questions are {', '.join(known)}")
-    if questions is not None and asked:
+    if questions is not None and by_name:
         raise ValueError(
-            f"give questions, or {', '.join(asked)}, not both: questions=Questions({next(iter(asked))}=...)"
+            f"give questions, or {', '.join(by_name)}, not both: questions=Questions({next(iter(by_name))}=...)"
         )
-    return questions or Questions(**asked)
+    return questions or Questions(**by_name)
 
 
 def estimate(

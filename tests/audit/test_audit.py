@@ -16,6 +16,7 @@ from torch import nn
 from artlib import audit, data, results
 from artlib.__main__ import main
 from artlib.audit import SCHEMA, Questions
+from artlib.audit.remarks import remarks
 
 FEW_AT = dict(images=3, steps=2, ig_steps=2, attributions=("gradient",), objectives=("random", "topk"))
 FEW = Questions(**FEW_AT)
@@ -365,6 +366,13 @@ def test_maps_that_say_nothing_are_counted_and_shown_as_nothing():
     assert "nan" not in found.html().lower().split("beside others")[0]
     assert found.about["remarks"] == ["the gradient is zero for every image: is the last layer trained?"]
     assert all(found.about["remarks"][0] in shown for shown in (repr(found), found.html(), found._repr_html_()))
+
+
+def test_an_attack_without_a_map_to_rank_says_so_beside_others_that_have():
+    ranked, none = ({"values": {"K": [k] * 2, "status": [status] * 2}} for k, status in ((0.5, 0), (None, 3)))
+    told = remarks({"accuracy": {"values": {"vanished": [0, 1]}}, "gradient, topk": ranked, "own, topk": none})
+    why = "the map or the attack's gradient is constant, zero or not finite in every image"
+    assert told == [f"own, topk: – as {why}"]
 
 
 def test_where_no_attack_moved_anything_there_is_no_number():
