@@ -17,7 +17,11 @@ def main(argv: list[str] | None = None) -> None:
     Status 2: wrong arguments; 130: stopped by ctrl-c.
     """
     argv = sys.argv[1:] if argv is None else argv
-    a = _parser(argv[0] if argv else "").parse_args(argv)
+    parser = _parser(argv[0] if argv else "")
+    if not argv:
+        parser.print_help(sys.stderr)
+        sys.exit(2)
+    a = parser.parse_args(argv)
     try:
         COMMANDS[a.command].run(a)
     except (ValueError, OSError) as error:
@@ -66,6 +70,8 @@ def run_audit(a: argparse.Namespace) -> None:
     audit = _audit()
     asked = {k: v for k in ("images", "steps", "k", "seed") if (v := getattr(a, k)) is not None}
     if a.eps is not None:
+        if not 0 <= a.eps <= 255:
+            raise ValueError(f"--eps is {a.eps:g}; it is in 255ths of the pixels' range, from 0 to 255: 8 means 8/255")
         if 0 < a.eps < 0.1:
             raise ValueError(f"--eps is in 255ths of the pixels' range: {a.eps:g} is next to nothing; 8 means 8/255")
         asked["eps"] = a.eps / 255
@@ -240,6 +246,11 @@ def _judge_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--measurement", action="append", choices=MEASUREMENTS, help="may be repeated; default: Table 1's")
 
 
+IMAGES = """a folder of images by class, FOLDER/<class>/* (all of them, or FOLDER/test/<class>/* where there is that);
+a folder of images alone, whose predictions are explained; folder:PATH, the test fifth of a folder that a network was
+trained on here; or a data set's name"""
+
+
 def _audit_options(one: argparse.ArgumentParser) -> None:
     audit = _audit()
     from artlib.attributions import ATTRIBUTIONS
@@ -247,7 +258,7 @@ def _audit_options(one: argparse.ArgumentParser) -> None:
 
     own = "or FILE.py:NAME of your own network, an object or what makes one"
     one.add_argument("model", help=f"a name of torchvision.models, one of {', '.join(public.PUBLIC)}, {own}")
-    one.add_argument("on", metavar="images", help="a folder of images, FOLDER/<class>/*, or a data set's name")
+    one.add_argument("on", metavar="images", help=IMAGES)
     one.add_argument("--weights", help="a file of them: safetensors, or a state_dict by torch.save")
     one.add_argument("--mean", type=float, nargs="+", help="of the pixels in [0, 1], a channel; names: ImageNet's")
     one.add_argument("--std", type=float, nargs="+", help="likewise")
@@ -313,6 +324,7 @@ rank correlation.""",
         """  python -m artlib audit squeezenet1_1 photographs
   python -m artlib audit resnet2b_adv cifar10 --attributions gradient --images 20
   python -m artlib audit mine.py:Net pictures --size 64 --mean 0.5 0.5 0.5 --std 0.2 0.2 0.2
+A folder needs no classes: then what the network predicts is explained.
 First a line says how long it will take; an audit that was stopped goes on; --out has the report.""",
     ),
     "grid": Command(

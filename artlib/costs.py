@@ -284,13 +284,33 @@ def forecast(preset: str, *, device: torch.device | str | None = None, **run) ->
     return table
 
 
+SHORT = "under a minute"
+
+
+def duration(seconds: float) -> str:
+    """How long a forecast says something takes, as a reader wants it: hours above 90 minutes, else minutes.
+
+    >>> from artlib import costs
+    >>> [costs.duration(seconds) for seconds in (27_260, 4_320, 138, 3)]
+    ['about 7.6 hours', 'about 72 minutes', 'about 2.3 minutes', 'under a minute']
+    """
+    minutes = seconds / 60
+    if minutes > 90:
+        return f"about {minutes / 60:.1f} hours"
+    if minutes < 1:
+        return SHORT
+    return f"about {minutes:.1f} minutes" if minutes < 9.95 else f"about {minutes:.0f} minutes"
+
+
 def announcement(preset: str, *, device: torch.device | str, **run) -> str:
     """`forecast` in one line, to be printed before a long run; at smoke, which takes seconds, nothing is measured."""
     if preset == "smoke":
         return "seconds: smoke is for tests"
     hours = forecast(preset, device=device, **run)["hours"]
-    unit, scale = ("hours", 1) if hours["total"] >= 1 else ("minutes", 60)
     about = results.machine(device)
     machine = about["device"] if "cuda" in str(device) else f"{about['device']}, {about['threads']} threads"
-    parts = ", ".join(f"{name} {scale * h:.1f}" for name, h in hours.drop("total").items())
-    return f"about {scale * hours['total']:.1f} {unit} on this machine if nothing exists yet ({machine}): {parts}"
+    total, parts = duration(3600 * hours["total"]), hours.drop("total")
+    told = f"{total} on this machine if nothing exists yet ({machine})"
+    if total == SHORT:
+        return told
+    return f"{told}: " + ", ".join(f"{n} {duration(3600 * h).removeprefix('about ')}" for n, h in parts.items())

@@ -234,16 +234,8 @@ def measured(
     else:
         net, name = subject.to(device), name or type(subject).__name__
     weights = files.tensors_digest(net.state_dict())[:12]
-    code = code_digest(measurement, *measurement.parts)
-    told = [
-        measurement.differences(),
-        test.fingerprint,
-        code,
-        weights,
-        "" if isinstance(subject, Recipe) else [repr(net), _behaviour(net, test)],
-    ]
-    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
-    path = _place(f"{name}.{measurement.name}.{key}.json")
+    known = "" if isinstance(subject, Recipe) else [repr(net), _behaviour(net, test)]
+    path = _measurement_path(name, measurement, test, weights, known)
     if path.exists():
         return _checked(path, measurement, test, weights)
     with files.only_one(path, tell=progress):
@@ -259,6 +251,22 @@ def measured(
             raise ValueError(f"{measurement} returned other columns than it says, or values outside their bounds")
         files.write_text(path, json.dumps(record))
         return record
+
+
+def stored(
+    net: nn.Module, asked: Mapping[str, Measurement], *, test: ImageSet, name: str
+) -> dict[str, tuple[Path, dict | None]]:
+    """Where `measured` keeps each measurement of a model without a recipe, by title, and what is there, if anything."""
+    weights, known = files.tensors_digest(net.state_dict())[:12], [repr(net), _behaviour(net, test)]
+    paths = {title: _measurement_path(name, m, test, weights, known) for title, m in asked.items()}
+    return {t: (p, _checked(p, asked[t], test, weights) if p.exists() else None) for t, p in paths.items()}
+
+
+def _measurement_path(name: str, measurement: Measurement, test: ImageSet, weights: str, known: str | list) -> Path:
+    code = code_digest(measurement, *measurement.parts)
+    told = [measurement.differences(), test.fingerprint, code, weights, known]
+    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+    return _place(f"{name}.{measurement.name}.{key}.json")
 
 
 @torch.no_grad()

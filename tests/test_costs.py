@@ -366,12 +366,20 @@ def test_the_announcement(monkeypatch):
     monkeypatch.setattr(costs, "forecast", lambda preset, device, dataset: hours)
     monkeypatch.setattr(costs.results, "machine", lambda device: {"device": "CPU x86_64", "threads": 2})
     line = costs.announcement("quick", dataset="blossoms", device="cpu")
-    assert line == "about 1.2 hours on this machine if nothing exists yet (CPU x86_64, 2 threads): natural 0.2, art 1.0"
+    machine = "on this machine if nothing exists yet (CPU x86_64, 2 threads)"
+    assert line == f"about 72 minutes {machine}: natural 12 minutes, art 60 minutes"
     hours *= 0.01
     line = costs.announcement("quick", dataset="blossoms", device=torch.device("cpu"))
-    assert (
-        line == "about 0.7 minutes on this machine if nothing exists yet (CPU x86_64, 2 threads): natural 0.1, art 0.6"
-    )
+    assert line == f"under a minute {machine}"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "told"),
+    [(454.3, "about 7.6 hours"), (90, "about 90 minutes"), (9.96, "about 10 minutes"), (1.04, "about 1.0 minutes")]
+    + [(0.9, "under a minute"), (0, "under a minute")],
+)
+def test_a_time_is_told_in_a_unit_that_fits(minutes, told):
+    assert costs.duration(60 * minutes) == told
 
 
 def test_smoke_measures_nothing(monkeypatch):

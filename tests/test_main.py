@@ -167,7 +167,10 @@ def test_help_and_a_misspelt_command_load_no_torch(argument, status):
     command = [sys.executable, "-c", code, *filter(None, [argument])]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert child.returncode == status and lines(child.stdout)[-1] == "False"
-    assert all(name in child.stdout + child.stderr for name in COMMANDS) or argument is None
+    assert all(name in child.stdout + child.stderr for name in COMMANDS)
+    assert argument == "jugde" or all(
+        command.told in " ".join(f"{child.stdout} {child.stderr}".split()) for command in COMMANDS.values()
+    )
 
 
 def test_a_command_is_the_first_to_import_the_library():

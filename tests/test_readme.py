@@ -52,7 +52,7 @@ def test_your_own_network(tmp_path, monkeypatch, capsys):
     )
     exec(block, {})
     assert (tmp_path / "audit-of-squeezenet" / "report.html").exists()
-    assert (tmp_path / "audit-of-squeezenet" / "report.json").exists() and "minutes" in capsys.readouterr().out
+    assert (tmp_path / "audit-of-squeezenet" / "report.json").exists() and "minute" in capsys.readouterr().out
 
 
 COMMANDS = sorted(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from artlib.attacks import Linf, Manipulated, targeted
 from artlib.attacks.objectives import OBJECTIVES
-from artlib.attributions import ATTRIBUTIONS, Explainer
+from artlib.attributions import ATTRIBUTIONS, Explainer, gradient
 from artlib.data import ImageSet
 from artlib.measurements import Accuracy, AttributionRobustness, Measurement
 from artlib.measurements.measurement import floats
@@ -139,6 +139,11 @@ def _maps(model: nn.Module, x: Tensor, y: Tensor, name: str, *, differentiated: 
     if not isinstance(found, Tensor) or found.ndim != 4 or len(found) != len(x):
         wanted = f"{tuple(x.shape)} for these images, or ({len(x)}, 1, h, w) for a coarser map"
         raise ValueError(f"{told} returns {_kind(found)}; it must return a number for each input value, {wanted}")
+    if differentiated and not found.requires_grad and not gradient(model, x, y, create_graph=True).requires_grad:
+        raise ValueError(
+            f"the network's gradient does not depend on the image, as that of a linear network: {name!r} is the same "
+            "for every image, and no attack can move it"
+        )
     if differentiated and not found.requires_grad:
         raise ValueError(
             f"{told} cannot be differentiated, and an attack has to: hand create_graph on to what it calls, such as "

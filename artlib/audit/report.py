@@ -4,6 +4,8 @@ import base64
 import html
 import io
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +49,11 @@ _ABOUT = {
     },
     "machine": {"type": "object", "description": "versions, device, memory, commit of artlib"},
     "seconds": {"type": "number", "description": "that all measurements took, whenever they were made"},
+    "remarks": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "why an attack has no number: sentences; may be missing",
+    },
 }
 SCHEMA = {  # of report.json, JSON Schema 2020-12
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -57,7 +64,12 @@ SCHEMA = {  # of report.json, JSON Schema 2020-12
     "additionalProperties": False,
     "properties": {
         "schema": {"const": "artlib-audit-1"},
-        "about": {"type": "object", "required": list(_ABOUT), "properties": _ABOUT, "additionalProperties": False},
+        "about": {
+            "type": "object",
+            "required": [name for name in _ABOUT if name != "remarks"],
+            "properties": _ABOUT,
+            "additionalProperties": False,
+        },
         "accuracy": {
             "type": "array",
             "items": _ROW,
@@ -69,15 +81,20 @@ SCHEMA = {  # of report.json, JSON Schema 2020-12
 READING = """Each explanation is a map of how much every pixel matters to the class. An attack changes the image
 by at most eps in every pixel, so that the prediction stays and the map does not. IN is the share of the map's k
 largest pixels that are still among them, K Kendall's rank correlation of all pixels; 100 is a map that did not
-move. An image of which no step keeps the prediction counts as 100. LENS-recall forgives shifts of up to w
-pixels, on diverse pixels it counts one a neighbourhood. "random" is a random sign in every pixel: an attack
-that is no worse than that tells more of the measure than of the model; "topk" pushes the k largest pixels down,
-"mass_center" moves the map's centre of mass, "targeted" pulls the map towards itself turned upside down."""
+move. An image of which no step keeps the prediction counts as 100; where that is every image there is no
+number. LENS-recall forgives shifts of up to w pixels, on diverse pixels it counts one a neighbourhood. "random"
+is a random sign in every pixel: an attack that is no worse than that tells more of the measure than of the
+model; "topk" pushes the k largest pixels down, "mass_center" moves the map's centre of mass, "targeted" pulls
+the map towards itself turned upside down."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """about: model, images, questions, machine; accuracy and explanations: one row a metric, see `tables.table`."""
+    """about: model, images, questions, machine; accuracy and explanations: one row a metric, see `tables.table`.
+
+    Where an attack moved no map at all its measures are NaN, not the 100 of an image that no attack can move;
+    about["remarks"] says so.
+    """
 
     about: dict[str, Any]
     accuracy: "pd.DataFrame"
@@ -109,20 +126,23 @@ class Audit:
         """One page without anything that is fetched from elsewhere."""
         a, q = self.about, self.about["questions"]
         attacked, of = int(self.board()["attacked"].max()), a["images"]
-        line = f"{attacked} of {of['images']} images of {of['name']} attacked, accuracy of {a['accuracy_images']}; "
+        line = (
+            f"{attacked} of {of['images']} images of {of['name']} attacked, accuracy on {a['accuracy_images']} images; "
+        )
         line += f"{of['note'] or 'labels as given'}; eps {255 * q['eps']:.3g}/255, {q['steps']} steps, k = "
         line += ", ".join(map(str, sorted(set(a["k"].values())))) + "; "
         line += f"commit {a['machine']['commit'][:7]}"
         parts = [
             f"<h1>How fragile are the explanations of {html.escape(a['model'])}?</h1><p>{html.escape(line)}</p>",
-            "<h2>Accuracy</h2>" + scoreboard.board(self.accuracy).to_html(),
-            "<h2>Explanations under attack</h2>" + self.board().to_html() + f"<p>{html.escape(READING)}</p>",
+            "<h2>Accuracy</h2>" + _wrapped(scoreboard.board(self.accuracy)),
+            "<h2>Explanations under attack</h2>" + _wrapped(self.board()) + self._remarks(),
+            f"<p>{html.escape(READING)}</p>",
         ]
         if self.worst is not None:
             parts.append(
                 f'<h2>The images that suffered most</h2><img alt="maps before and after" src="{_png(self.worst)}">'
             )
-        parts.append("<h2>Beside others</h2>" + beside(self).to_html() + f"<p>{html.escape(BESIDE)}</p>")
+        parts.append("<h2>Beside others</h2>" + _wrapped(beside(self)) + f"<p>{html.escape(_told_beside(q))}</p>")
         asked = html.escape(json.dumps(self.about, indent=1))
         parts.append(f"<details><summary>settings and machine</summary><pre>{asked}</pre></details>")
         return _PAGE.format(title=html.escape(f"Audit of {a['model']}"), body="\n".join(parts))
@@ -135,14 +155,20 @@ class Audit:
         return folder / "report.html"
 
     def __repr__(self) -> str:
-        return f"{scoreboard.board(self.accuracy).to_string()}\n\n{self.board().to_string()}"
+        parts = [scoreboard.board(self.accuracy).to_string(), "", self.board().to_string()]
+        return "\n".join(parts + self.about.get("remarks", []))
 
     def _repr_html_(self) -> str:
-        return scoreboard.board(self.accuracy).to_html() + self.board().to_html()
+        return scoreboard.board(self.accuracy).to_html() + self.board().to_html() + self._remarks()
+
+    def _remarks(self) -> str:
+        return "".join(f"<p>{html.escape(remark)}</p>" for remark in self.about.get("remarks", []))
 
 
 BESIDE = """Recorded runs of this companion on other images, integrated gradients under the top-k attack of
-8/255, k = 100 of 32 x 32 pixels: what is seen here can be held against them in its order of magnitude only."""
+8/255 in {topk} steps, k = 100 of 32 x 32 pixels; PGD of {pgd} steps{here}. What is seen here can be held against
+them in its order of magnitude only."""
+STEPS = {"topk": 50, "pgd": 40}  # of the recorded attacks
 OUTLINED = 500  # pixels of the top-k, at most, that are outlined on a map
 COMPARED = "integrated_gradients, topk"  # the attack of Table 1
 
@@ -166,6 +192,15 @@ def beside(audit: Audit | None = None) -> "pd.DataFrame":
         chosen = table[table["metric"].isin(["IN", "K", "natural", "adversarial"])]
         found[f"{told['title']}, protocol {told['protocol']}"] = scoreboard.board(chosen.assign(dataset="as measured"))
     return pd.concat(found).fillna("") if found else pd.DataFrame()
+
+
+def _told_beside(questions: Mapping[str, Any]) -> str:
+    """`BESIDE`, with what this audit asked otherwise."""
+    apart = [f"{questions['steps']} steps"] if {questions["steps"]} != set(STEPS.values()) else []
+    if abs(questions["eps"] - 8 / 255) > 1e-9:
+        apart.append(f"eps {255 * questions['eps']:.3g}/255")
+    here = f"; the attacks of this audit have {' and '.join(apart)}" if apart else ""
+    return " ".join(BESIDE.format(**STEPS, here=here).split())
 
 
 def worst_grid(images: ImageSet, found: Manipulated, k: int, *, title: str) -> "Figure":
@@ -195,6 +230,11 @@ def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
     return rows
 
 
+def _wrapped(table: "pd.DataFrame") -> str:
+    """A table whose cells go into two lines where the page is narrow, the number above its interval."""
+    return re.sub(r"\(([^()<>]*–[^()<>]*)\)</td>", r"<span>(\1)</span></td>", table.to_html())
+
+
 def _png(figure: "Figure") -> str:
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=160, bbox_inches="tight")
@@ -204,10 +244,10 @@ def _png(figure: "Figure") -> str:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
 table {{ border-collapse: collapse; font-size: .8rem; display: block; overflow-x: auto; border: 0; }}
 th, td {{ border: 0; border-bottom: 1px solid #ddd; padding: .25rem .4rem; text-align: left; }}
-td {{ white-space: nowrap; }}
+td span {{ white-space: nowrap; }}
 img {{ max-width: 100%; }} pre {{ overflow-x: auto; font-size: .8rem; }}
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; }}
 </style></head><body>

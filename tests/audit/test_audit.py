@@ -16,8 +16,10 @@ from torch import nn
 from artlib import audit, data, results
 from artlib.__main__ import main
 from artlib.audit import SCHEMA, Questions
+from artlib.audit.remarks import remarks
 
-FEW = Questions(images=3, steps=2, ig_steps=2, attributions=("gradient",), objectives=("random", "topk"))
+FEW_AT = dict(images=3, steps=2, ig_steps=2, attributions=("gradient",), objectives=("random", "topk"))
+FEW = Questions(**FEW_AT)
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,9 @@ def net(channels: int = 3, classes: int = 4, activation: type[nn.Module] = nn.Re
 
 def pixels(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
+
+
+WRONG = (net()((255 * pixels(2, 3, 8, 8)).round() / 255).argmax(1) + 1) % 4
 
 
 def run(model, images, **options) -> audit.Audit:
@@ -111,6 +116,19 @@ def test_mean_and_std_are_of_pixels():
         (net(), pixels(2, 3, 8, 8) * 255, {}, "divide by 255"),
         (net(), pixels(2, 3, 8, 8), dict(mean=(0.5,) * 3), "mean and std belong together"),
         (net(), pixels(0, 3, 8, 8), {}, "there are no images to audit"),
+        (net(), pixels(0), dict(labels=torch.tensor([])), "there are no images to audit: the tensor has shape (0,)"),
+        (net(), pixels(3, 8, 8), {}, "images have shape (3, 8, 8); give (N, C, H, W), of one image images[None]"),
+        (net(), pixels(2, 3, 8, 8) / pixels(2, 1, 1, 1).round(), {}, "1 of 2 images hold NaN or infinite values"),
+        (net(), (pixels(2, 3, 8, 8), torch.tensor([0, 1])), {}, "give the first of the two, and the second as labels"),
+        (net(), "blossoms", dict(labels=torch.tensor([0])), "labels go with a tensor of images"),
+        (nn.Flatten, pixels(2, 3, 8, 8), {}, "model is the class Flatten; give Flatten(), not Flatten"),
+        (net(), pixels(2, 3, 8, 8), dict(labels=[0, 1]), "labels are a list; give a tensor: torch.tensor(labels)"),
+        (net(), pixels(2, 3, 8, 8), dict(labels=torch.tensor([0, -1])), "labels go from -1; they count from 0"),
+        (net(), pixels(2, 3, 8, 8), dict(labels=torch.zeros(2)), "one an image: labels.long()"),
+        (net(), pixels(2, 3, 8, 8), dict(labels=torch.eye(2)), "one an image: labels.argmax(1), if these are"),
+        (net(), pixels(2, 3, 8, 8), dict(labels=torch.zeros(2, 1)), "one an image: labels.flatten()"),
+        (net(), pixels(2, 3, 8, 8), dict(labels=torch.zeros(3)), "they must be int64, (2,), one an image"),
+        (net(), pixels(2, 3, 8, 8), dict(labels=WRONG), "classifies none of 2 images correctly: check the order"),
         (net(), pixels(2, 3, 8, 8).numpy(), {}, "images are a ndarray; give an ImageSet, a tensor, a folder"),
         (net(), pixels(2, 1, 8, 8), {}, "the network does not take images of shape (1, 1, 8, 8): Given groups=1"),
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.tensor([0, 4])), "labels up to 4, the model has 4 outputs"),
@@ -136,6 +154,20 @@ def test_what_cannot_be_audited_says_why(model, images, options, message):
 def test_wrong_questions(change, message):
     with pytest.raises(ValueError, match=message):
         Questions(**change)
+
+
+def test_questions_by_name():
+    """The fields of `Questions` beside the images, that of the number of images, too."""
+    asked = dict(images=3, steps=2, ig_steps=2, attributions=["gradient"], objectives=["topk"], k=20)
+    found = audit.audit(net(), pixels(8, 3, 10, 10), progress=False, device="cpu", **asked)
+    assert found.about["questions"] == Questions(**asked).plain()
+    for options, message in (
+        (dict(questions=FEW, k=3), r"give questions, or k, not both: questions=Questions\(k=...\)"),
+        (dict(epss=3), "does not take 'epss'; its questions are attributions, objectives, images, eps, steps, k, ig"),
+        (dict(k=0), "k is 0; it must be an integer, 1 or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            audit.audit(net(), pixels(8, 3, 10, 10), **options)
 
 
 OWN = """
@@ -200,12 +232,52 @@ def test_folders(tmp_path):
         audit.image_set("nowhere", net())
 
 
+def of_classes(folder, *names, number: int = 12) -> None:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for i in range(number):
+            Image.new("RGB", (9, 7), (i, 3 * i, len(name))).save(folder / name / f"{i}.png")
+
+
+def test_all_of_a_folder_is_audited_unless_its_test_part_is_meant(tmp_path):
+    of_classes(tmp_path / "own", "a", "b")
+    of_classes(tmp_path / "parts", "train/a", "train/b", "test/a", "test/b", number=5)
+    model, fifth = net(classes=2), len(data.load(f"folder:{tmp_path / 'own'}", "test"))
+    whole = audit.image_set(tmp_path / "own", model, size=8)
+    assert (
+        len(whole) == 24 and whole.labels.bincount().tolist() == [12, 12] and (whole.split, whole.note) == ("all", "")
+    )
+    part = audit.image_set(f"folder:{tmp_path / 'own'}", model, size=8)
+    assert 0 < len(part) == fifth < 24 and part.note == f"{fifth} of 24 images: the test fifth"
+    test = audit.image_set(tmp_path / "parts", model, size=8)
+    assert (len(test), test.split, test.note) == (10, "test", "10 of 20 images: those of FOLDER/test")
+    some = audit.image_set(tmp_path / "own", model, size=8, limit=6)
+    assert some.labels.bincount().tolist() == [3, 3] and some.note == "a random choice of 6 of 24 images"
+
+
+def test_what_a_folder_holds_in_vain(tmp_path):
+    (tmp_path / "empty").mkdir()
+    of_classes(tmp_path / "one", "a")
+    with pytest.raises(FileNotFoundError, match="empty holds no images .*put them into it as they are, and what the"):
+        audit.image_set(tmp_path / "empty", net())
+    with pytest.raises(ValueError, match="one holds one folder of images, a; give that folder, to explain what the"):
+        audit.image_set(tmp_path / "one", net())
+
+
+def test_of_images_without_labels_no_more_are_taken_than_are_asked(capsys):
+    found = audit.audit(net(), pixels(30, 3, 10, 10), questions=FEW, device="cpu")
+    assert found.about["images"]["images"] == found.about["accuracy_images"] == 15
+    told = "labels are what the model predicts; a random choice of 15 of 30 images"
+    assert capsys.readouterr().out.startswith(f"tensors: {told}\n") and told in found.html()
+
+
 def test_an_audit_that_is_there_is_not_made_again(stored, monkeypatch):
     first = run(net(), pixels(8, 3, 10, 10))
     monkeypatch.setattr(audit.Questions, "__call__", None, raising=False)
-    for kind in ("Accuracy", "AttributionRobustness"):
-        monkeypatch.setattr(f"artlib.measurements.{kind}.__call__", lambda *a, **k: pytest.fail("measured again"))
+    for name in ("Accuracy.__call__", "AttributionRobustness.__call__", "AttributionRobustness.attack"):
+        monkeypatch.setattr(f"artlib.measurements.{name}", lambda *a, **k: pytest.fail("measured again"))
     again = run(net(), pixels(8, 3, 10, 10))
+    assert again.worst is not None and again.html().split("<details>")[0] == first.html().split("<details>")[0]
     assert again.explanations.equals(first.explanations) and len(list(stored.glob("*.json"))) == 3
 
 
@@ -216,7 +288,7 @@ def test_the_report_stands_alone_and_follows_its_schema(tmp_path):
     told = json.loads((tmp_path / "report" / "report.json").read_text())
     jsonschema.validate(told, SCHEMA)
     assert len(told["explanations"]) == 2 * 6 and len(told["accuracy"]) == 1
-    assert "3 of 8 images of tensors attacked, accuracy of 8" in page and "<th>failed</th>" in page
+    assert "3 of 8 images of tensors attacked, accuracy on 8 images" in page and "<th>failed</th>" in page
     assert "..." not in repr(found)
     assert "&lt;net&gt; &amp; co" in page and "<net>" not in page
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)"', page))
@@ -224,7 +296,7 @@ def test_the_report_stands_alone_and_follows_its_schema(tmp_path):
     assert told["about"]["parameters"] == sum(p.numel() for p in net().parameters())
     assert page.index("audited here") < page.index("CIFAR-10 (JPEG copy)") < page.index("200 official test images")
     row = found.explanations.iloc[0]
-    assert f"{row['mean']:.1f} ({row['low']:.1f}–{row['high']:.1f})" in page
+    assert f"{row['mean']:.1f} <span>({row['low']:.1f}–{row['high']:.1f})</span>" in page
     assert found._repr_html_().count("<table") == 2
 
 
@@ -254,13 +326,14 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 def test_the_report_in_a_browser(tmp_path):
     """Opened without a network: the tables are there, the picture is decoded, nothing is wider than the window."""
-    page = run(net(), pixels(8, 3, 10, 10)).save(tmp_path)
+    page = run(net(), pixels(8, 3, 10, 10), questions=Questions(images=3, steps=2, ig_steps=2)).save(tmp_path)
     asked = """<script>addEventListener("load", () => { const i = document.images[0], d = document.documentElement;
     document.title = [document.querySelectorAll("table").length, i.complete && i.naturalWidth > 300,
-    d.scrollWidth <= d.clientWidth].join(" ") })</script></body>"""
+    [d, ...document.querySelectorAll("table")].every(e => e.scrollWidth <= e.clientWidth)].join(" ") })</script>
+    </body>"""
     page.write_text(page.read_text().replace("</body>", asked))
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1000,1400", "--dump-dom", page.as_uri()]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,1400", "--dump-dom", page.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     assert "<title>3 true true</title>" in shown
 
@@ -280,6 +353,8 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
         main(["audit", "resnet2b_adv", "nowhere", "--out", str(out)])
     with pytest.raises(SystemExit, match="artlib: --eps is in 255ths of the pixels' range: 0.03 is next to nothing"):
         main(["audit", "resnet2b_adv", str(tmp_path), "--eps", "0.03", "--out", str(out)])
+    with pytest.raises(SystemExit, match="artlib: --eps is 300; it is in 255ths of the pixels' range, from 0 to 255"):
+        main(["audit", "resnet2b_adv", str(tmp_path), "--eps", "300", "--out", str(out)])
 
 
 def test_maps_that_say_nothing_are_counted_and_shown_as_nothing():
@@ -288,11 +363,34 @@ def test_maps_that_say_nothing_are_counted_and_shown_as_nothing():
     model[-1].bias.data[1] = 1.0
     found = run(model, pixels(8, 3, 10, 10))
     assert (found.board()["IN"] == "–").all() and (found.board()["unranked"] == 3).all() and found.worst is None
-    assert "nan" not in found.html().lower().split("beside others")[0] and repr(found)
+    assert "nan" not in found.html().lower().split("beside others")[0]
+    assert found.about["remarks"] == ["the gradient is zero for every image: is the last layer trained?"]
+    assert all(found.about["remarks"][0] in shown for shown in (repr(found), found.html(), found._repr_html_()))
 
 
-def test_images_that_no_attack_moved_are_not_shown():
-    """At eps 0 nothing moves: every measure is 100, every image has failed, and no picture pretends otherwise."""
+def test_an_attack_without_a_map_to_rank_says_so_beside_others_that_have():
+    ranked, none = ({"values": {"K": [k] * 2, "status": [status] * 2}} for k, status in ((0.5, 0), (None, 3)))
+    told = remarks({"accuracy": {"values": {"vanished": [0, 1]}}, "gradient, topk": ranked, "own, topk": none})
+    why = "the map or the attack's gradient is constant, zero or not finite in every image"
+    assert told == [f"own, topk: – as {why}"]
+
+
+def test_where_no_attack_moved_anything_there_is_no_number():
+    """At eps 0 every image has failed: a mean of 100 would read as perfectly robust, and no picture pretends so."""
     still = Questions(images=3, steps=2, ig_steps=2, eps=0.0, attributions=("gradient",), objectives=("topk",))
     found = run(net(), pixels(8, 3, 10, 10), questions=still)
     assert found.board()["failed"].tolist() == [3] and found.worst is None
+    assert found.board()["IN"].tolist() == found.board()["K"].tolist() == ["–"]
+    assert all(row["mean"] is None and row["images"] == 3 for row in found.plain()["explanations"])
+    told = "gradient, topk: – as no step that kept the prediction moved the map of any image"
+    assert told in found.html() and told in repr(found)
+    jsonschema.validate(found.plain(), SCHEMA)
+
+
+def test_other_steps_than_the_recorded_ones_are_told():
+    page = run(net(), pixels(8, 3, 10, 10), questions=Questions(**FEW_AT | {"eps": 4 / 255})).html()
+    assert "attack of 8/255 in 50 steps, k = 100" in page and "PGD of 40 steps; the attacks of this audit have" in page
+    assert "this audit have 2 steps and eps 4/255. What is seen here" in page
+    for name in ("table1-cifar10-paper-seed0", "networks-of-others-cifar10_official_200-paper-seed0"):
+        asked = json.loads((results.REFERENCE / f"{name}.json").read_text())["measurements"]
+        assert (asked["attribution_robustness"]["steps"], asked["accuracy"]["steps"]) == (50, 40)

@@ -73,6 +73,17 @@ def test_an_attribution_of_ones_own(function, message, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [nn.Sequential(nn.Flatten(), nn.Linear(240, 4)).double().eval(), lambda x: x.mean((2, 3))],
+    ids=["a layer", "a function"],
+)
+def test_a_linear_network_is_told_so_and_no_blame_is_laid_on_the_attribution(model):
+    with pytest.raises(ValueError, match="gradient does not depend on the image, as that of a linear network") as error:
+        asked().check(audit.classifier(model), X)
+    assert "create_graph" not in str(error.value)
+
+
 def test_random_signs_ask_for_no_derivative(monkeypatch):
     monkeypatch.setitem(ATTRIBUTIONS, "own", detached)
     assert asked(attributions=("own",), objectives=("random",)).check(net(), X) == {"own": 80}
@@ -206,7 +217,7 @@ def test_the_estimate_comes_first_and_the_bars_after_it(tmp_path, monkeypatch, c
 
     monkeypatch.setattr(results, "measured", spy)
     audit.audit(net(), X, questions=asked(ig_steps=2), device="cpu")
-    assert re.fullmatch(r"about \d+\.\d minutes on this machine if nothing exists yet\n", seen[0])
+    assert seen[0] == "under a minute on this machine\n"
     bars = seen[1] + capsys.readouterr().out
     assert re.search(r"PGD-2: 100%.* 4/4 ", bars) and re.search(r"attacking explanations: 100%", bars)
 
@@ -214,8 +225,32 @@ def test_the_estimate_comes_first_and_the_bars_after_it(tmp_path, monkeypatch, c
 def test_the_estimate_counts_the_passes_that_are_made(monkeypatch):
     """Twice the steps are about twice the operations; images that are not square are counted as they are."""
     monkeypatch.setattr(costs, "rate", lambda work, device: 1.0)  # operations a second: minutes count operations
-    counted = [float(audit.estimate(net(), X, asked(steps=steps)).split()[1]) for steps in (10, 20)]
+    monkeypatch.setattr(costs, "duration", str)
+    counted = [float(audit.estimate(net(), X, asked(steps=steps)).split()[0]) for steps in (10, 20)]
     assert 1.7 < counted[1] / counted[0] < 2.1
+
+
+def test_the_forecast_is_of_what_is_not_there_yet(tmp_path, monkeypatch, capsys):
+    """Nothing, a part, all but the worst images, all: and what is all there is neither counted nor attacked again."""
+    monkeypatch.setattr(results, "MODELS", tmp_path)
+    monkeypatch.setattr(costs, "rate", lambda work, device: 1.0)
+    monkeypatch.setattr(costs, "duration", str)
+    small = dict(ig_steps=2, objectives=("random", "topk"))
+
+    def told(**changes) -> str:
+        audit.audit(net(), X, questions=asked(**small | changes), device="cpu")
+        return capsys.readouterr().out.split("\n")[0]
+
+    first, more = told(objectives=("random",)), told()
+    assert first.endswith(" on this machine") and more.endswith(": 2 of 3 measurements are there already")
+    for path in tmp_path.glob("*.worst"):
+        path.unlink()
+    again = told()
+    assert again.endswith(": all measurements are there already, the worst images are attacked once more, to be shown")
+    assert 0 < float(again.split()[0]) < float(more.split()[0])
+    monkeypatch.setattr(costs, "per_image", lambda *a, **k: pytest.fail("counted"))
+    monkeypatch.setattr("artlib.measurements.attribution_robustness.ifia", lambda *a, **k: pytest.fail("attacked"))
+    assert told() == "everything is there already"
 
 
 def test_an_audit_that_was_stopped_goes_on(tmp_path, monkeypatch):
