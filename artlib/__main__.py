@@ -121,7 +121,9 @@ def estimate(a: argparse.Namespace) -> None:
     from artlib.trainings import pick_device
 
     asked = dict(dataset=a.dataset, protocol=a.protocol, trainings=a.training or presets.TABLE1)
-    print(costs.forecast(a.preset, **asked, device=pick_device(a.device)).to_string(float_format="%.3g"))
+    found = costs.forecast(a.preset, **asked, device=pick_device(a.device))
+    found["time"] = (3600 * found.pop("hours")).map(costs.duration)
+    print(found.to_string(float_format="%.3g", na_rep=""))
 
 
 def download(a: argparse.Namespace) -> None:
