@@ -183,8 +183,9 @@ def _by_image(record: Mapping[str, dict], column: str, *, moved: bool = False) -
 
 
 def _shared(records: Records, seed: int, column: str, *, moved: bool = False) -> list[int]:
-    """Places of the images that have a value in this column with every training."""
-    return sorted(set.intersection(*(set(_by_image(s[seed], column, moved=moved)) for s in records.values())))
+    """Places of the images that have a value in this column with every training that has this seed."""
+    these = (s[seed] for s in records.values() if seed in s)
+    return sorted(set.intersection(*(set(_by_image(one, column, moved=moved)) for one in these)))
 
 
 def table(

@@ -66,6 +66,13 @@ def test_pairs_are_of_the_images_and_seeds_that_both_have():
     assert row["difference"] == pytest.approx(100 * ((0.2 + 0.3) / 2 - (0.1 + 0.8) / 2))
 
 
+def test_rows_of_one_group_may_have_different_seeds():
+    groups = {"g": {"a": {0: record(A), 1: record(B)}, "b": {0: record(C)}}}
+    found = league.table(groups, columns=["IN"]).set_index("title")
+    assert found["seeds"].to_dict() == {"a": 2, "b": 1}
+    assert found.loc["a", "mean"] == pytest.approx(50 * (sum(A) + sum(B)) / 80)
+
+
 def test_the_summary_counts_what_is_told_apart():
     found = league.resolved(league.pairs(GROUP, columns=["IN", "K"]))
     assert found["pairs"].tolist() == [3, 3] and found["told_apart"].tolist() == [2, 2]
