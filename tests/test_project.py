@@ -69,7 +69,7 @@ def test_the_environment_lists_what_the_project_needs_and_says_who_needs_it():
     options = [line for line in pip["pip"] if line.startswith("-")]
     assert options == ["--constraint requirements.lock", "--editable ."]
     names = [line for line in pip["pip"] if line not in options]
-    assert sorted(names) == sorted(bound.name for bound in BOUNDS)
+    assert sorted(names) == sorted({bound.name for bound in BOUNDS})
     for name in names:
         assert re.search(rf"^ +- {re.escape(name)} +# \w", text, re.MULTILINE), f"{name} lacks its remark"
 
