@@ -14,9 +14,8 @@ MARKS = re.compile(r"(<!-- scoreboard: .*? -->\n).*?(<!-- end of scoreboard -->)
 
 
 def written(text: str) -> str:
-    """README with one table of the runs on the paper's data sets; the one beside the records with all of them."""
-    found = scoreboard.everything("table1", blank=False)
-    return MARKS.sub(lambda m: f"{m[1]}\n{scoreboard.markdown(short(found))}\n\n{m[2]}", text)
+    """README with one table of the runs on the paper's data sets."""
+    return _filled(text, scoreboard.markdown(short(scoreboard.everything("table1", blank=False))))
 
 
 def short(found: "pd.DataFrame") -> "pd.DataFrame":
@@ -33,8 +32,12 @@ def short(found: "pd.DataFrame") -> "pd.DataFrame":
 def whole(text: str) -> str:
     """figures/reference/README.md with every recorded run of Table 1."""
     found = scoreboard.everything("table1", blank=False)
-    parts = [f"**{data}**\n\n{scoreboard.markdown(found.loc[data])}" for data in found.index.unique(0)]
-    return MARKS.sub(lambda m: m[1] + "\n" + "\n\n".join(parts) + "\n\n" + m[2], text)
+    parts = (f"**{data}**\n\n{scoreboard.markdown(found.loc[data])}" for data in found.index.unique(0))
+    return _filled(text, "\n\n".join(parts))
+
+
+def _filled(text: str, board: str) -> str:
+    return MARKS.sub(lambda m: f"{m[1]}\n{board}\n\n{m[2]}", text)
 
 
 TABLE = re.compile(r"(<!-- differences: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
