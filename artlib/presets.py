@@ -33,14 +33,16 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gpu": dict(arch="wrn-16-4", epochs=30, batch_size=256, lr=0.2, schedule="one-cycle"),
     "paper": dict(),
 }
+# At `cpu`, a network with public ImageNet weights: fine-tuned at B.1's learning rate and weight decay, at 128 pixels.
+FINE_TUNED = dict(arch="squeezenet1_1-pretrained", epochs=10, batch_size=32, lr=0.01, weight_decay=1e-4)
+FINE_TUNED_EPOCHS = {"flower17": 15}  # about as many updates as of cub200's 1,500 images
 # At `cpu`, where a data set is smaller or has a network of its own: Chen et al.'s, which has no batch normalisation.
 CPU_RECIPES: dict[str, dict[str, Any]] = {
     "gtsrb": dict(epochs=6, batch_size=64),
     "flower17": dict(arch="wrn-10-2-half", epochs=24, batch_size=32),
     "mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
     "fashion_mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
-    # Fine-tuned from public ImageNet weights, at B.1's learning rate and weight decay.
-    "cub200": dict(arch="squeezenet1_1-pretrained", epochs=10, batch_size=32, lr=0.01, weight_decay=1e-4),
+    "cub200": FINE_TUNED,
 }
 CPU_IMAGES = 300  # that are attacked, of the data sets above
 # Of 128 pixels fewer, in a shorter attack: as published it takes hours a model. k as for Flower17, of the same size.
@@ -49,7 +51,7 @@ ATTACK_STEPS = {"smoke": 2, "quick": 7, "cpu": 10}  # of a training's inner atta
 WARMUP = 0.5  # share of a `quick` training in which its ball grows: with the whole ball at once PGD learns nothing
 CPU_WARMUP = ("mnist", "fashion_mnist")  # where it does at `cpu`, too
 SMALL_SIZE = {"flower17": 64, "cub200": 64}  # pixels, at quick and cpu; at 128 an update costs 16 times one at 32
-CPU_SIZE = {"cub200": 128}  # at cpu; 224 pixels cost three times as much
+FINE_TUNED_SIZE = 128  # at cpu; 224 pixels cost three times as much
 # At gpu and paper images of 256 pixels, squashed, of which networks see 224: a random window in training, the middle in
 # tests, with the box carried through (facts §5; B.1 names no sizes).
 CROPPED = {"cub200": (256, 224)}
@@ -103,12 +105,17 @@ def _list(name: str, values: Any) -> Sequence:
     return values
 
 
-def image_size(preset: str, dataset: str) -> int | None:
-    """The images' side in pixels, None for the data set's own."""
+def image_size(preset: str, dataset: str, *, arch: str | None = None) -> int | None:
+    """The images' side in pixels, None for the data set's own; arch, where it is not the preset's, has a say."""
     if preset == "smoke":
         return 28
-    small = SMALL_SIZE | CPU_SIZE if preset == "cpu" else SMALL_SIZE
-    return small.get(dataset) if preset in ("quick", "cpu") else None
+    if _fine_tuned(preset, arch or CPU_RECIPES.get(dataset, {}).get("arch", "")):
+        return FINE_TUNED_SIZE
+    return SMALL_SIZE.get(dataset) if preset in ("quick", "cpu") else None
+
+
+def _fine_tuned(preset: str, arch: str) -> bool:
+    return preset == "cpu" and arch.endswith("-pretrained")
 
 
 def limits(preset: str, dataset: str) -> tuple[int | None, int | None]:
@@ -116,12 +123,15 @@ def limits(preset: str, dataset: str) -> tuple[int | None, int | None]:
     return CPU_LIMITS.get(dataset, LIMITS[preset]) if preset == "cpu" else LIMITS[preset]
 
 
-def images(preset: str, split: str, *, dataset: str, limit: int | None = None) -> ImageSet:
-    """A split of a data set as the preset wants it: image size and number of images, at most `limit`."""
+def images(preset: str, split: str, *, dataset: str, limit: int | None = None, arch: str | None = None) -> ImageSet:
+    """A split of a data set as the preset wants it: image size and number of images, at most `limit`.
+
+    arch: of the recipe, where it is not the preset's: networks with public ImageNet weights see larger images at `cpu`.
+    """
     _check_names(preset, dataset=dataset)
     limit = limit or limits(preset, dataset)[0 if split == "train" else 1]
     if preset in CPU_PRESETS or dataset not in CROPPED:
-        return data.load(dataset, split, size=image_size(preset, dataset), limit=limit)
+        return data.load(dataset, split, size=image_size(preset, dataset, arch=arch), limit=limit)
     whole, seen = CROPPED[dataset]
     found = data.load(dataset, split, size=whole, limit=limit)
     return found if split == "train" else data.window(found, seen)
@@ -142,11 +152,15 @@ def recipe(
     _check_names(preset, protocol=protocol, dataset=dataset, seed=seed)
     if not isinstance(training, Training):
         training = find(training).of(dataset, protocol=protocol)
-    values = dict(RECIPES[preset])
-    if preset == "cpu":
+    values, arch = dict(RECIPES[preset]), changes.get("arch", "")
+    if _fine_tuned(preset, arch):
+        values |= FINE_TUNED | {"epochs": FINE_TUNED_EPOCHS.get(dataset, FINE_TUNED["epochs"])}
+    elif preset == "cpu":
         values |= CPU_RECIPES.get(dataset, {})
     if preset in CPU_PRESETS:
-        values |= dict(size=image_size(preset, dataset), limit=limits(preset, dataset)[0], augment=None, per_class=None)
+        values |= dict(
+            size=image_size(preset, dataset, arch=arch), limit=limits(preset, dataset)[0], augment=None, per_class=None
+        )
     elif dataset == "cub200":
         of_art = CUB_ART if training.name == "art" else {}
         values = {**CUB, **of_art, **{k: v for k, v in values.items() if k in ("epochs", "schedule")}}
@@ -158,10 +172,16 @@ def recipe(
 
 
 def recipes(
-    preset: str, *, dataset: str, trainings: Sequence[str] = TABLE1, protocol: str = "paper", seed: int = 0
+    preset: str,
+    *,
+    dataset: str,
+    trainings: Sequence[str] = TABLE1,
+    protocol: str = "paper",
+    seed: int = 0,
+    **changes: Any,
 ) -> dict[str, Recipe]:
-    """The recipes of several trainings, by name."""
-    return {t: recipe(preset, t, dataset=dataset, protocol=protocol, seed=seed) for t in trainings}
+    """The recipes of several trainings, by name, all with the same `changes`."""
+    return {t: recipe(preset, t, dataset=dataset, protocol=protocol, seed=seed, **changes) for t in trainings}
 
 
 def measurement(
