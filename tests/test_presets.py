@@ -179,7 +179,9 @@ def test_a_network_of_public_weights_is_fine_tuned_on_any_set_as_on_cub200(monke
     assert presets.recipe("cpu", "art", dataset="flower17", arch=arch, epochs=2).epochs == 2
     monkeypatch.setattr(data, "load", lambda name, split, *, size, limit: size)
     assert presets.images("cpu", "train", dataset="flower17", arch=arch) == 128
-    assert presets.images("cpu", "train", dataset="flower17") == presets.images("quick", "train", dataset="cub200") == 64
+    assert (
+        presets.images("cpu", "train", dataset="flower17") == presets.images("quick", "train", dataset="cub200") == 64
+    )
 
 
 def test_trainings_of_a_preset_differ_in_their_objective_alone():
