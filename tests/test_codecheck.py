@@ -55,6 +55,13 @@ def test_a_result_says_what_makes_it(item):
     assert re.search(r"python -m artlib|papermill notebooks/|make reproduce|tests\.benchmarks", comment)
 
 
+def test_the_readme_marks_the_notebooks_with_a_recorded_run_on_real_images():
+    """Built-in images are drawn; a benchmark is no run."""
+    runs = re.findall(r"notebooks/(\w+)\.ipynb out\.ipynb -p preset \w+ -p dataset (?!blossoms)", TEXT)
+    marked = re.findall(r"^      (\w+)\.ipynb +● ", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert marked == sorted(set(runs))
+
+
 def test_what_binder_reads():
     environment = yaml.safe_load((ROOT / ".binder" / "environment.yml").read_text())
     python, pip = environment["dependencies"]

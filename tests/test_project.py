@@ -219,7 +219,7 @@ def test_the_readme_lists_every_room_and_every_notebook():
 
 def test_the_first_notebook_maps_the_others_in_the_words_of_the_readme():
     first = "\n".join(cell.source for cell in nbformat.read(NOTEBOOKS[0], as_version=4).cells)
-    listed = re.findall(r"^      (\d\d_\w+)\.ipynb +(.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"^      (\d\d_\w+)\.ipynb +(?:● )?(.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert [name for name, _ in listed] == [path.stem for path in NOTEBOOKS]
     assert [name for name, words in listed[1:] if f"| `{name}` | {words} |" not in first] == []
 
