@@ -41,14 +41,20 @@ def runs(table: str, *, dataset: str | None = None, protocol: str | None = None)
 
 
 def about(run: str) -> dict:
-    """Data set, title with its note, preset, protocol and commit of a recorded run."""
+    """Data set, title with its note, preset, protocol, networks and commit of a recorded run."""
     told = json.loads((REFERENCE / f"{run}.json").read_text())
     data = told["data"][0]
     name = NAMES.get(data["name"], data["name"])
     note = data["note"].removeprefix(name).translate({ord(c): None for c in "()"}).strip()
     title = f"{name} ({note})" if note else name
-    commit = told["machine"]["commit"][:7]
-    return {"dataset": data["name"], "title": title, "commit": commit} | {k: told[k] for k in ("preset", "protocol")}
+    archs = dict.fromkeys(each["recipe"]["arch"] for each in told["trainings"].values())
+    found = {
+        "dataset": data["name"],
+        "title": title,
+        "commit": told["machine"]["commit"][:7],
+        "network": ", ".join(archs),
+    }
+    return found | {k: told[k] for k in ("preset", "protocol")}
 
 
 def board(
