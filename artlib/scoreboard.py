@@ -183,13 +183,17 @@ def shown(table: str) -> "Shown":
         numbers = measured(table, dict(zip(table["training"], table.get("title", table["training"]), strict=True)))
         title = f"{told['title']}, {told['preset']} preset, protocol {told['protocol']}, commit {told['commit']}"
         text.append(f"{title}\n{numbers.to_string()}")
-        markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")
-        for path in sorted(REFERENCE.glob(f"{run}*.png")):
-            data = base64.b64encode(path.read_bytes()).decode()
-            markup.append(
-                f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}" style="max-width: 32em">'
-            )
+        markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}{pictures(run).markup}")
     return Shown("\n\n".join(text), "".join(markup)) if text else Shown("none recorded yet", "none recorded yet")
+
+
+def pictures(name: str, *, width: str = "32em") -> "Shown":
+    """The recorded pictures whose files' names begin so, at most `width` wide; a sentence where there is none."""
+    files = sorted(REFERENCE.glob(f"{name}*.png"))
+    data = {path.stem: base64.b64encode(path.read_bytes()).decode() for path in files}
+    style = f'style="max-width: {width}"'
+    markup = [f'<img alt="{html.escape(n)}" src="data:image/png;base64,{d}" {style}>' for n, d in data.items()]
+    return Shown(", ".join(data) or "none recorded yet", "".join(markup) or "none recorded yet")
 
 
 def recorded_claims(run: str) -> "pd.DataFrame | None":

@@ -69,7 +69,8 @@ def test_a_figure_that_is_recorded_is_shown_with_its_numbers_and_pictures():
     assert (
         "CIFAR-10 (JPEG copy), cpu preset" in repr(found) and found._repr_html_().count("data:image/png;base64,") == 1
     )
-    assert repr(scoreboard.shown("figure99")) == "none recorded yet"
+    assert repr(scoreboard.shown("figure99")) == "none recorded yet" == repr(scoreboard.pictures("figure99"))
+    assert repr(scoreboard.pictures("figure6")) == "figure6-cifar10-paper-seed0"
 
 
 def test_a_table_that_repeats_its_rows_is_shown_in_parts_and_one_without_intervals_without():
