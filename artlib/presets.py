@@ -33,16 +33,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gpu": dict(arch="wrn-16-4", epochs=30, batch_size=256, lr=0.2, schedule="one-cycle"),
     "paper": dict(),
 }
-# At `cpu`, a network with public ImageNet weights: fine-tuned at B.1's learning rate and weight decay, at 128 pixels.
-FINE_TUNED = dict(arch="squeezenet1_1-pretrained", epochs=10, batch_size=32, lr=0.01, weight_decay=1e-4)
-FINE_TUNED_EPOCHS = {"flower17": 15}  # about as many updates as of cub200's 1,500 images
+# B.1's learning rate and weight decay, with which public ImageNet weights are fine-tuned at the CPU presets, too.
+FINE_TUNED = dict(lr=0.01, weight_decay=1e-4)
 # At `cpu`, where a data set is smaller or has a network of its own: Chen et al.'s, which has no batch normalisation.
 CPU_RECIPES: dict[str, dict[str, Any]] = {
     "gtsrb": dict(epochs=6, batch_size=64),
     "flower17": dict(arch="wrn-10-2-half", epochs=24, batch_size=32),
     "mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
     "fashion_mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
-    "cub200": FINE_TUNED,
+    "cub200": dict(arch="squeezenet1_1-pretrained", epochs=10, batch_size=32),
 }
 CPU_IMAGES = 300  # that are attacked, of the data sets above
 # Of 128 pixels fewer, in a shorter attack: as published it takes hours a model. k as for Flower17, of the same size.
@@ -51,13 +50,13 @@ ATTACK_STEPS = {"smoke": 2, "quick": 7, "cpu": 10}  # of a training's inner atta
 WARMUP = 0.5  # share of a `quick` training in which its ball grows: with the whole ball at once PGD learns nothing
 CPU_WARMUP = ("mnist", "fashion_mnist")  # where it does at `cpu`, too
 SMALL_SIZE = {"flower17": 64, "cub200": 64}  # pixels, at quick and cpu; at 128 an update costs 16 times one at 32
-FINE_TUNED_SIZE = 128  # at cpu; 224 pixels cost three times as much
+CPU_SIZE = {"cub200": 128}  # at cpu; 224 pixels cost three times as much
 # At gpu and paper images of 256 pixels, squashed, of which networks see 224: a random window in training, the middle in
 # tests, with the box carried through (facts §5; B.1 names no sizes).
 CROPPED = {"cub200": (256, 224)}
 # B.1, with the released code's layer4 of stride 1 (C-41).
-CUB = dict(
-    arch="resnet50-stride1-pretrained", epochs=200, batch_size=128, lr=0.01, weight_decay=1e-4, augment="cub200-224",
+CUB = FINE_TUNED | dict(
+    arch="resnet50-stride1-pretrained", epochs=200, batch_size=128, augment="cub200-224",
     milestones=((60, 0.1), (120, 0.1), (180, 0.1)),
 )  # fmt: skip
 CUB_ART = dict(batch_size=90, milestones=((40, 0.1), (80, 0.1), (120, 0.1), (160, 0.1)))
@@ -105,17 +104,12 @@ def _list(name: str, values: Any) -> Sequence:
     return values
 
 
-def image_size(preset: str, dataset: str, *, arch: str | None = None) -> int | None:
-    """The images' side in pixels, None for the data set's own; arch, where it is not the preset's, has a say."""
+def image_size(preset: str, dataset: str) -> int | None:
+    """The images' side in pixels, None for the data set's own."""
     if preset == "smoke":
         return 28
-    if _fine_tuned(preset, arch or CPU_RECIPES.get(dataset, {}).get("arch", "")):
-        return FINE_TUNED_SIZE
-    return SMALL_SIZE.get(dataset) if preset in ("quick", "cpu") else None
-
-
-def _fine_tuned(preset: str, arch: str) -> bool:
-    return preset == "cpu" and arch.endswith("-pretrained")
+    small = SMALL_SIZE | CPU_SIZE if preset == "cpu" else SMALL_SIZE
+    return small.get(dataset) if preset in ("quick", "cpu") else None
 
 
 def limits(preset: str, dataset: str) -> tuple[int | None, int | None]:
@@ -123,15 +117,12 @@ def limits(preset: str, dataset: str) -> tuple[int | None, int | None]:
     return CPU_LIMITS.get(dataset, LIMITS[preset]) if preset == "cpu" else LIMITS[preset]
 
 
-def images(preset: str, split: str, *, dataset: str, limit: int | None = None, arch: str | None = None) -> ImageSet:
-    """A split of a data set as the preset wants it: image size and number of images, at most `limit`.
-
-    arch: of the recipe, where it is not the preset's: networks with public ImageNet weights see larger images at `cpu`.
-    """
+def images(preset: str, split: str, *, dataset: str, limit: int | None = None) -> ImageSet:
+    """A split of a data set as the preset wants it: image size and number of images, at most `limit`."""
     _check_names(preset, dataset=dataset)
     limit = limit or limits(preset, dataset)[0 if split == "train" else 1]
     if preset in CPU_PRESETS or dataset not in CROPPED:
-        return data.load(dataset, split, size=image_size(preset, dataset, arch=arch), limit=limit)
+        return data.load(dataset, split, size=image_size(preset, dataset), limit=limit)
     whole, seen = CROPPED[dataset]
     found = data.load(dataset, split, size=whole, limit=limit)
     return found if split == "train" else data.window(found, seen)
@@ -152,15 +143,13 @@ def recipe(
     _check_names(preset, protocol=protocol, dataset=dataset, seed=seed)
     if not isinstance(training, Training):
         training = find(training).of(dataset, protocol=protocol)
-    values, arch = dict(RECIPES[preset]), changes.get("arch", "")
-    if _fine_tuned(preset, arch):
-        values |= FINE_TUNED | {"epochs": FINE_TUNED_EPOCHS.get(dataset, FINE_TUNED["epochs"])}
-    elif preset == "cpu":
+    values = dict(RECIPES[preset])
+    if preset == "cpu":
         values |= CPU_RECIPES.get(dataset, {})
     if preset in CPU_PRESETS:
-        values |= dict(
-            size=image_size(preset, dataset, arch=arch), limit=limits(preset, dataset)[0], augment=None, per_class=None
-        )
+        if changes.get("arch", values["arch"]).endswith("-pretrained"):
+            values |= FINE_TUNED
+        values |= dict(size=image_size(preset, dataset), limit=limits(preset, dataset)[0], augment=None, per_class=None)
     elif dataset == "cub200":
         of_art = CUB_ART if training.name == "art" else {}
         values = {**CUB, **of_art, **{k: v for k, v in values.items() if k in ("epochs", "schedule")}}
