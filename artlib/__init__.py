@@ -1,7 +1,7 @@
 """Robustness of model attributions: ART (Singh et al., ECCV 2020) and LENS (Kamath et al., AAAI 2024).
 
 The way of the data; a module imports only from its left, and from everywhere `paths`, `files`, `settings`, `progress`,
-`digest`, `metrics`, `paper` and `distributed`:
+`digest`, `own_code`, `metrics`, `paper` and `distributed`:
 
     data -> models -> compiled -> attributions -> attacks -> trainings -> measurements -> presets -> grids -> results
                                                                                                                 |
@@ -20,6 +20,7 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "settings",
     "progress",
     "digest",
+    "own_code",
     "metrics",
     "paper",
     "distributed",

@@ -173,10 +173,10 @@ def status(a: argparse.Namespace) -> None:
     states = {path: results.state(path) for path in found}
     for path, state in states.items():
         print(f"model     {path.name}: {state}")
-    if any("stale" in state for state in states.values()):
+    if any("has changed" in state for state in states.values()):
         print(
-            "stale     models are used as they are, and their tables name the commit that made them; to see what "
-            "today's code makes of the recipe, delete the file and run the same command"
+            "changed   models of other training code are used as they are, and recorded tables name the commit that "
+            "made them; to see what today's code makes of a recipe, delete the file and run the same command"
         )
     for path in sorted(results.MODELS.glob("*.checkpoint")):
         print(f"stopped   {path.name}: the same command goes on with it")

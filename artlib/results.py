@@ -22,6 +22,7 @@ from artlib.data import ImageSet
 from artlib.digest import code_digest
 from artlib.measurements import MEASUREMENTS, Measurement
 from artlib.models import mode
+from artlib.own_code import own_code
 from artlib.paths import FIGURES, MODELS, REFERENCE, ROOT, slug
 from artlib.settings import plain
 from artlib.trainings import Recipe
@@ -94,9 +95,13 @@ def describe(images: ImageSet) -> dict:
 
 
 def model_path(recipe: Recipe, images: ImageSet) -> Path:
-    """Where the model of a recipe trained on these images is kept: among the recorded ones, or in `paths.MODELS`."""
+    """Where the model of a recipe trained on these images is kept: among the recorded ones, or in `paths.MODELS`.
+
+    A training written outside artlib is known by its code, too: an edited one is trained anew.
+    """
     name = f"{slug(recipe.dataset)}-{recipe.label}-{recipe.arch}-seed{recipe.seed}"
-    return _place(f"{name}-{recipe.key(images.fingerprint)}.safetensors")
+    own = own_code(recipe.training, models.find(recipe.arch).make)
+    return _place("-".join(filter(None, [name, recipe.key(images.fingerprint), own])) + ".safetensors")
 
 
 def _place(name: str) -> Path:
@@ -176,7 +181,10 @@ def state(path: Path) -> str:
     except (ValueError, KeyError, StopIteration) as error:
         return f"stale: {str(error) or 'its training is not listed any more'}"
     told = f"commit {record['machine']['commit'][:7]}, {record['seconds'] / 60:.0f} minutes"
-    return told if code == record["code"] else f"{told}; stale: the training code has changed since"
+    if code == record["code"]:
+        return told
+    recorded = path.parent == RECORDED
+    return f"{told}; " + ("the training code has changed since" if recorded else "stale: the training code has changed")
 
 
 @cache
@@ -263,7 +271,8 @@ def stored(
 
 
 def _measurement_path(name: str, measurement: Measurement, test: ImageSet, weights: str, known: str | list) -> Path:
-    code = code_digest(measurement, *measurement.parts)
+    parts = (measurement, *measurement.parts)
+    code = code_digest(*parts) + own_code(*parts)
     told = [measurement.differences(), test.fingerprint, code, weights, known]
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
     return _place(f"{name}.{measurement.name}.{key}.json")
