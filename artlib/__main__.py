@@ -68,6 +68,8 @@ def _audit():
 def run_audit(a: argparse.Namespace) -> None:
     """Audit a network on images; print its table, write the report, print its path."""
     audit = _audit()
+    from artlib.paths import slug
+
     asked = {k: v for k in ("images", "steps", "k", "seed") if (v := getattr(a, k)) is not None}
     if a.eps is not None:
         if not 0 <= a.eps <= 255:
@@ -79,7 +81,7 @@ def run_audit(a: argparse.Namespace) -> None:
     options = dict(weights=a.weights, mean=a.mean, std=a.std, size=a.size, device=a.device)
     found = audit.audit(a.model, a.on, questions=audit.Questions(**asked), **options)
     print(found)
-    print(found.save(a.out))
+    print(found.save(a.out or f"audit-of-{slug(found.about['model'])}"))
 
 
 def grid(a: argparse.Namespace) -> None:
@@ -159,7 +161,9 @@ def show(a: argparse.Namespace) -> None:
         "measurements": MEASUREMENTS,
         "grids": GRIDS,
     }.items():
-        print(f"{title + ':':17}{', '.join(names)}")
+        titles = {name: getattr(kind, "title", "") for name, kind in names.items()} if isinstance(names, dict) else {}
+        told = [f"{name} ({titles[name]})" if titles.get(name) else name for name in names]
+        print(f"{title + ':':17}{', '.join(told)}")
 
 
 def status(a: argparse.Namespace) -> None:
@@ -277,7 +281,7 @@ def _audit_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--eps", type=float, help="radius of the l_inf ball in 255ths (default: 8)")
     one.add_argument("--seed", type=int, help="of which images and which signs (default: 0)")
     _device(one)
-    one.add_argument("--out", default="audit", help="folder of report.html and report.json (default: audit)")
+    one.add_argument("--out", help="folder of report.html and report.json (default: audit-of- and the network's name)")
 
 
 def _grid_options(one: argparse.ArgumentParser) -> None:

@@ -3,13 +3,16 @@
 import inspect
 import runpy
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from artlib import data, models
 from artlib.data import ImageSet, batches
@@ -27,11 +30,27 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std of torch
 PREDICTED = "labels are what the model predicts"
 
 
+class HardGates(TorchFunctionMode):
+    """Inside it hard swish and hard sigmoid are made of ReLUs, since torch's own have no second derivative."""
+
+    def __init__(self, relu: nn.ReLU):
+        super().__init__()
+        self.relu = relu  # a module, which becomes softplus where the others do
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """(ReLU(x + 3) - ReLU(x - 3)) / 6, of hard swish x times that."""
+        if func in (F.hardswish, F.hardsigmoid):
+            gate = (self.relu(args[0] + 3) - self.relu(args[0] - 3)) / 6
+            return args[0] * gate if func is F.hardswish else gate
+        return func(*args, **(kwargs or {}))
+
+
 class Classifier(nn.Module):
     """A module or a function from pixels (N, C, H, W) in [0, 1] to logits (N, classes), ready for second derivatives.
 
-    Attention inside it is made of matrix products, as torch's fused kernels have no second derivative. Of a method the
-    module that it belongs to is known, and its ReLUs become softplus where an attack needs that.
+    Attention inside it is made of matrix products, as torch's fused kernels have no second derivative, nor have hard
+    swish and hard sigmoid. Of a method or function the modules that it calls by name are known, and their ReLUs become
+    softplus where an attack needs that.
     """
 
     def __init__(self, net: nn.Module | Callable[[Tensor], Tensor]):
@@ -39,11 +58,19 @@ class Classifier(nn.Module):
         self.net = net
         if isinstance(owner := getattr(net, "__self__", None), nn.Module):
             self.owner = owner
+        elif inspect.isfunction(net):
+            seen = inspect.getclosurevars(net)
+            self.called = nn.ModuleList(
+                dict.fromkeys(v for v in {**seen.globals, **seen.nonlocals}.values() if isinstance(v, nn.Module))
+            )
+        if any(isinstance(m, nn.Hardswish | nn.Hardsigmoid) for m in self.modules()):
+            self.gate = nn.ReLU()
         if next(self.parameters(), None) is None:
             self.dtype_of_images = nn.Parameter(torch.zeros(()), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        with sdpa_kernel(SDPBackend.MATH):
+        hard = HardGates(self.gate) if hasattr(self, "gate") else nullcontext()
+        with sdpa_kernel(SDPBackend.MATH), hard:
             return self.net(x)
 
 
@@ -127,7 +154,7 @@ def _torchvision(name: str, *, own: bool) -> nn.Module:
 
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        near = [*public.PUBLIC, *(n for n in known if n[:4] == name[:4])][:12]
+        near = list(dict.fromkeys([*public.PUBLIC, *(n for n in known if n[:4] == name[:4])]))[:12]
         raise ValueError(f"unknown network {name!r}; a name of torchvision.models, or one of {', '.join(near)}")
     try:
         return torchvision.models.get_model(name, weights="DEFAULT" if own else None)
@@ -173,20 +200,12 @@ def image_set(
         found = replace(found.subset(_choice(len(found), most)), note=note)
     if not len(found):
         raise ValueError("there are no images to audit")
-    p = next(model.parameters())
-    x = found.images[:1].to(p.device, p.dtype) / 255
-    try:
-        models.check_batch(x, torch.zeros_like(found.labels[:1], device=p.device), model)
-    except RuntimeError as error:  # the network's own
-        raise ValueError(
-            f"the network does not take images of shape {tuple(x.shape)}: {error}".split("\n")[0]
-        ) from None
-    with torch.no_grad():
-        classes = model(x).shape[1]
+    found, classes = _taken(model, found)
     if len(found.classes) == 1:  # none were given
         note = _joined(PREDICTED, found.note)
         found = replace(found, classes=tuple(map(str, range(classes))), note=note)
-        return replace(found, labels=predictions(model, found.to(p.device)).to(found.labels.device))
+        device = next(model.parameters()).device
+        return replace(found, labels=predictions(model, found.to(device)).to(found.labels.device))
     if int(found.labels.max()) >= classes or not (isinstance(images, Tensor) or len(found.classes) == classes):
         given = (
             f"labels up to {int(found.labels.max())}" if isinstance(images, Tensor) else f"{len(found.classes)} classes"
@@ -196,6 +215,30 @@ def image_set(
             "classes, or leave labels out, to explain what the model predicts"
         )
     return found
+
+
+def _taken(model: nn.Module, images: ImageSet) -> tuple[ImageSet, int]:
+    """The images as the model takes them, in one channel if not in three, and how many classes it tells apart."""
+    p = next(model.parameters())
+    x = images.images[:2].to(p.device, p.dtype) / 255
+    try:
+        models.check_batch(x, torch.zeros_like(images.labels[:2], device=p.device), model)
+    except RuntimeError as error:  # the network's own
+        if x.shape[1] == 3:
+            grey = (images.images * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True).round()
+            with suppress(ValueError):
+                note = _joined(images.note, "in grey, as the network takes one channel")
+                return _taken(model, replace(images, images=grey.to(torch.uint8), note=note))
+        raise ValueError(
+            f"the network does not take images of shape {tuple(x.shape)}: {error}".split("\n")[0]
+        ) from None
+    with torch.no_grad():
+        logits = model(x)
+    if len(logits) != len(x):
+        raise ValueError(f"the network returns {len(logits)} rows of logits for {len(x)} images; one a row is needed")
+    if not logits.isfinite().all():
+        raise ValueError("the network's logits are not finite (NaN or infinite) on the first images")
+    return images, logits.shape[1]
 
 
 def check_correct(model: nn.Module, images: ImageSet) -> None:

@@ -85,7 +85,9 @@ move. An image of which no step keeps the prediction counts as 100; where that i
 number. LENS-recall forgives shifts of up to w pixels, on diverse pixels it counts one a neighbourhood. "random"
 is a random sign in every pixel: an attack that is no worse than that tells more of the measure than of the
 model; "topk" pushes the k largest pixels down, "mass_center" moves the map's centre of mass, "targeted" pulls
-the map towards itself turned upside down."""
+the map towards itself turned upside down. "failed" counts attacked images of which no step kept the prediction,
+"unranked" those whose map or gradient is constant, zero or not finite: they are in no mean. Few images have wide
+intervals, and where all of them agree an interval reaches far to one side."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,7 @@ def worst_grid(images: ImageSet, found: Manipulated, k: int, *, title: str) -> "
     for i in range(len(images)):
         x = images.images[i].to(found.x_adv) / 255
         name = images.classes[int(images.labels[i])]
+        name = f"class {name}" if name.isdigit() else name
         panels = [plots.Panel(m[i], t[i]) for m, t in zip((found.before, found.after), top, strict=True)]
         rows[f"{i + 1}: {name}"[:24]] = [x, plots.perturbation(x, found.x_adv[i]), *panels]
         captions[f"{i + 1}: {name}"[:24]] = ["", "", "", f"IN {shared[i]:.0%}, K {found.kendall[i]:.2f}"]

@@ -60,9 +60,14 @@ def audit(
     if progress:
         if test.note not in ("", PREDICTED):
             print(f"{test.name}: {test.note}", flush=True)
+        print("finding out how long this takes ... ", end="", flush=True)  # of a large network in minutes
         print(_forecast(net, test, asked, there, shown, device), flush=True)
     options = dict(test=test, name=name, device=device, progress=progress)
-    records = {title: there[title][1] or results.measured(net, m, **options) for title, m in asked.items()}
+    records = {}
+    for number, (title, m) in enumerate(asked.items(), 1):
+        if progress and there[title][1] is None:
+            print(f"{number} of {len(asked)}: {title}", flush=True)
+        records[title] = there[title][1] or results.measured(net, m, **options)
     grid = worst.figure(net, asked[shown], records[shown], test, place=there[shown][0], title=shown)
     attacked = {t: {0: {"attribution_robustness": r}} for t, r in records.items() if t != "accuracy"}
     table = tables.table(attacked, dataset=test.name, titles={t: t for t in attacked}, columns=COLUMNS)

@@ -130,11 +130,13 @@ def test_mean_and_std_are_of_pixels():
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.zeros(3)), "they must be int64, (2,), one an image"),
         (net(), pixels(2, 3, 8, 8), dict(labels=WRONG), "classifies none of 2 images correctly: check the order"),
         (net(), pixels(2, 3, 8, 8).numpy(), {}, "images are a ndarray; give an ImageSet, a tensor, a folder"),
-        (net(), pixels(2, 1, 8, 8), {}, "the network does not take images of shape (1, 1, 8, 8): Given groups=1"),
+        (net(), pixels(2, 1, 8, 8), {}, "the network does not take images of shape (2, 1, 8, 8): Given groups=1"),
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.tensor([0, 4])), "labels up to 4, the model has 4 outputs"),
         (net(), "blossoms", {}, "the images have 10 classes, the model has 4 outputs; put the images into one folder"),
         (nn.Sequential(net(), nn.Softmax(1)), pixels(2, 3, 8, 8), {}, "seems to end in a softmax"),
         (lambda x: net()(x).relu(), pixels(2, 3, 8, 8), {}, "write F.relu"),
+        (lambda x: net()(x)[:1], pixels(2, 3, 8, 8), {}, "returns 1 rows of logits for 2 images"),
+        (lambda x: net()(x) * float("nan"), pixels(2, 3, 8, 8), {}, "logits are not finite"),
     ],
     ids=lambda v: None,
 )
@@ -154,6 +156,41 @@ def test_what_cannot_be_audited_says_why(model, images, options, message):
 def test_wrong_questions(change, message):
     with pytest.raises(ValueError, match=message):
         Questions(**change)
+
+
+@pytest.mark.parametrize("activation", [nn.Hardswish, nn.Hardsigmoid])
+def test_hard_activations_have_a_second_derivative_in_an_audit(activation):
+    """torch's own have none; the values are torch's."""
+    x = torch.linspace(-5, 5, 48, dtype=torch.float64).reshape(1, 3, 4, 4)
+    plain, found = activation(), audit.classifier(activation())
+    torch.testing.assert_close(found(x), plain(x), rtol=0, atol=1e-12)
+    leaf = x.clone().requires_grad_()
+    (g,) = torch.autograd.grad(found(leaf).square().sum(), leaf, create_graph=True)
+    torch.autograd.grad(g.square().sum(), leaf)
+    curved = net(activation=activation)
+    curved[0].weight.data *= 20
+    assert run(curved, pixels(4, 3, 8, 8)).explanations["mean"].notna().any()
+
+
+CALLED = net()
+
+
+def test_the_modules_that_a_function_calls_are_known():
+    """So that their ReLUs become softplus, and its weights count: of the enclosing function, and global ones."""
+    own, x = net(), pixels(4, 3, 8, 8)
+    whole = run(own, x)
+    for function in (lambda v: own(v), lambda v: CALLED(v)):
+        found = run(function, x)
+        assert found.about["parameters"] == whole.about["parameters"] > 0
+        assert found.explanations["mean"].tolist() == whole.explanations["mean"].tolist()
+
+
+def test_a_network_of_one_channel_sees_photographs_in_grey(tmp_path):
+    for i, colour in enumerate([(255, 0, 0), (0, 255, 0), (9, 9, 9)]):
+        Image.new("RGB", (12, 12), colour).save(tmp_path / f"{i}.png")
+    found = audit.image_set(tmp_path, audit.classifier(net(1), mean=(0.1,), std=(0.3,)), size=8)
+    assert found.images[:, 0, 0, 0].tolist() == [76, 150, 9] and found.images.shape[1] == 1
+    assert "in grey, as the network takes one channel" in found.note
 
 
 def test_questions_by_name():

@@ -217,7 +217,9 @@ def test_the_estimate_comes_first_and_the_bars_after_it(tmp_path, monkeypatch, c
 
     monkeypatch.setattr(results, "measured", spy)
     audit.audit(net(), X, questions=asked(ig_steps=2), device="cpu")
-    assert seen[0] == "under a minute on this machine\n"
+    told, first, nothing = seen[0].split("\n")
+    assert told == "finding out how long this takes ... under a minute on this machine" and not nothing
+    assert first == "1 of 2: accuracy" and "2 of 2: " in seen[1]
     bars = seen[1] + capsys.readouterr().out
     assert re.search(r"PGD-2: 100%.* 4/4 ", bars) and re.search(r"attacking explanations: 100%", bars)
 
@@ -239,7 +241,9 @@ def test_the_forecast_is_of_what_is_not_there_yet(tmp_path, monkeypatch, capsys)
 
     def told(**changes) -> str:
         audit.audit(net(), X, questions=asked(**small | changes), device="cpu")
-        return capsys.readouterr().out.split("\n")[0]
+        before, waits, line = capsys.readouterr().out.split("\n")[0].partition("finding out how long this takes ... ")
+        assert waits and not before
+        return line
 
     first, more = told(objectives=("random",)), told()
     assert first.endswith(" on this machine") and more.endswith(": 2 of 3 measurements are there already")
