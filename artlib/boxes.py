@@ -70,7 +70,7 @@ def side_by_side(found: "pd.DataFrame") -> "pd.DataFrame":
     keys = ["training", "explanation"]
     wide = text.pivot(index=keys, columns="threshold from", values="cell")
     order = text[keys].drop_duplicates().apply(tuple, axis=1)
-    return wide.loc[list(order), list(dict.fromkeys(found["threshold from"]))].rename_axis(columns=None)
+    return wide.loc[list(order), list(dict.fromkeys(found["threshold from"]))].rename_axis(columns="threshold from")
 
 
 def _rows(found: "pd.DataFrame"):
