@@ -531,6 +531,7 @@ def test_any_model_can_be_measured_and_is_known_by_its_weights(monkeypatch):
 def test_a_new_field_with_a_default_orphans_no_measurement(monkeypatch):
     """The key is made of what differs from the defaults."""
     monkeypatch.setattr(results, "code_digest", lambda *parts: "code")
+    monkeypatch.setattr(results, "own_code", lambda *parts: "")
     path = stored(Mean())
 
     @dataclass(frozen=True)
