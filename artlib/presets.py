@@ -48,7 +48,7 @@ CPU_IMAGES = 300  # that are attacked, of the data sets above
 CPU_ATTACKED = {"cub200": dict(images=60, steps=10, ig_steps=8, attack_ig_steps=4, k=1000)}
 ATTACK_STEPS = {"smoke": 2, "quick": 7, "cpu": 10}  # of a training's inner attack, at most
 WARMUP = 0.5  # share of a `quick` training in which its ball grows: with the whole ball at once PGD learns nothing
-CPU_WARMUP = ("mnist", "fashion_mnist")  # where it does at `cpu`, too, as with public weights
+CPU_WARMUP = ("mnist", "fashion_mnist")  # where it does at `cpu`, too
 SMALL_SIZE = {"flower17": 64, "cub200": 64}  # pixels, at quick and cpu; at 128 an update costs 16 times one at 32
 CPU_SIZE = {"cub200": 128}  # at cpu; 224 pixels cost three times as much
 # At gpu and paper images of 256 pixels, squashed, of which networks see 224: a random window in training, the middle in
@@ -146,16 +146,16 @@ def recipe(
     values = dict(RECIPES[preset])
     if preset == "cpu":
         values |= CPU_RECIPES.get(dataset, {})
-    public = changes.get("arch", values.get("arch", "")).endswith("-pretrained")
     if preset in CPU_PRESETS:
-        values |= FINE_TUNED if public else {}
+        if changes.get("arch", values["arch"]).endswith("-pretrained"):
+            values |= FINE_TUNED
         values |= dict(size=image_size(preset, dataset), limit=limits(preset, dataset)[0], augment=None, per_class=None)
     elif dataset == "cub200":
         of_art = CUB_ART if training.name == "art" else {}
         values = {**CUB, **of_art, **{k: v for k, v in values.items() if k in ("epochs", "schedule")}}
     elif preset == "gpu":
         values |= dict(epochs=min(values["epochs"], paper_recipe(dataset, training, protocol=protocol).epochs))
-    grows = preset == "quick" or (preset == "cpu" and (public or dataset in CPU_WARMUP))
+    grows = preset == "quick" or (preset == "cpu" and dataset in CPU_WARMUP)
     training = training.eased(steps=ATTACK_STEPS.get(preset), warmup=WARMUP if grows else None)
     return paper_recipe(dataset, training, protocol=protocol, seed=seed, **values | changes)
 
