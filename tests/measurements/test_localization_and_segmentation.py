@@ -63,7 +63,7 @@ def test_boxes_are_right_where_the_network_looks_at_the_object_and_count_where_i
     between = loc.iou(LOOKS[:1], LOOKS[1:]).item()
     assert by_index(found, "gradient_iou") == pytest.approx([1, 1, 1, between])
     torch.testing.assert_close(
-        found["gradient_curve"], found["gradient_iou"][:, None].expand(-1, 19), atol=1e-6, rtol=0
+        found["gradient_curve"], found["gradient_iou"][:, None].expand(-1, len(loc.THRESHOLDS)), atol=1e-6, rtol=0
     )
     assert by_index(found, "gradient_otsu") == [1, 1, 1, 0]
     common = loc.box_mask(LOOKS[:1], (SIZE, SIZE)) & loc.box_mask(LOOKS[1:], (SIZE, SIZE))
@@ -85,7 +85,7 @@ def test_the_columns_are_the_metrics_of_the_maps(generator):
         overlap = loc.iou(loc.bounding_box(maps, 0.4), one.boxes)
         assert found["cam_iou"][i].item() == pytest.approx(overlap.item())
         assert found["cam_gt_known"][i].item() == (overlap.item() >= 0.5)
-        assert found["cam_curve"][i, 7].item() == pytest.approx(overlap.item(), abs=1e-6)  # 0.4 is the eighth
+        assert found["cam_curve"][i, loc.THRESHOLDS.index(0.4)].item() == pytest.approx(overlap.item(), abs=1e-6)
 
 
 def test_the_authors_pipeline_counts_disjoint_boxes():
@@ -127,7 +127,7 @@ def test_masks_count_where_the_network_is_correct_and_an_image_without_one_has_n
         assert [seg[0], *seg[2:]] == [1, 0, 0] and seg[1] != seg[1]  # right; misclassified; elsewhere
         masks = loc.box_mask(LOOKS, (SIZE, SIZE))
         assert overlap[2:] == pytest.approx([1, loc.mask_iou(masks[1:], masks[:1]).item()])
-        assert found[f"{name}_mask_curve"].shape == (4, 19)
+        assert found[f"{name}_mask_curve"].shape == (4, len(loc.THRESHOLDS))
 
 
 def test_images_without_boxes_or_masks_are_refused():
