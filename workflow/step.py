@@ -181,10 +181,13 @@ def copies(names: list[str], folder: Path, given: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", help="notebooks without .ipynb; all unless told")
+    known = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    parser.add_argument("names", nargs="*", help="notebooks, by how their names begin: 43; all unless told")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, as in Python")
     arguments = parser.parse_args()
-    names = arguments.names or sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    names = [name for name in known if name.startswith(tuple(arguments.names) or "")]
+    if lost := [start for start in arguments.names if not any(name.startswith(start) for name in names)]:
+        parser.error(f"no notebook begins with {lost[0]!r}; there are {', '.join(known)}")
     bad = 0
     with tempfile.TemporaryDirectory() as folder, browser() as page:
         copies(names, Path(folder), arguments.set)
