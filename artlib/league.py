@@ -49,7 +49,9 @@ def recorded() -> dict[str, Group]:
         record["values"] |= {c: [None] * len(record["values"]["index"]) for c in _missing(record["values"])}
         measured = {"attribution_robustness": record}
         for other in results.RECORDED.glob(f"{stem}.accuracy.*.json"):
-            measured["accuracy"] = json.loads(other.read_text())
+            measured["accuracy"] = accuracy = json.loads(other.read_text())
+            if accuracy["measurement"].get("steps") == 0:  # no attack was made
+                accuracy["values"]["adversarial"] = [None] * len(accuracy["values"]["index"])
         found.setdefault(group, {}).setdefault(row, {})[seed] = measured
     return {group: dict(sorted(rows.items())) for group, rows in found.items()}
 

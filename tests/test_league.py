@@ -130,6 +130,13 @@ def test_the_recorded_measurements_are_read_with_their_trainings():
     assert not any("None" in name or "None" in row for name, g in groups.items() for row in g)
 
 
+def test_an_attack_of_no_steps_is_no_robust_accuracy():
+    """On CUB accuracy was measured without one, for Table 2."""
+    table = league.table(league.recorded())
+    birds = table[table["group"].str.startswith("CUB")]
+    assert "natural" in set(birds["metric"]) and not birds.query("metric == 'adversarial'")["mean"].notna().any()
+
+
 def test_two_runs_of_one_title_end_in_an_error(monkeypatch):
     monkeypatch.setattr(league, "heading", lambda recipe: "ART")
     with pytest.raises(ValueError, match="two recorded runs are both called 'ART' in 'CIFAR-10"):
