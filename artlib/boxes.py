@@ -237,7 +237,8 @@ def picture(
     rows: dict[str, list] = {
         "true": [plots.Panel(v, None if boxes else m) for v, m in zip(x, _truth(images, boxes), strict=True)]
     }
-    told, drawn = {"true": [images.classes[int(label)] for label in images.labels]}, {"true": images.boxes}
+    names = [images.classes[int(label)] for label in images.labels]
+    told, drawn = {"true": [n if len(n) < 18 else f"{n[:16]}…" for n in names]}, {"true": images.boxes}
     for name, model in models.items():
         p = next(model.parameters())
         batch = x.to(p.device, p.dtype)
