@@ -2,9 +2,11 @@
 
 import base64
 import html
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artlib import paper, results, tables
@@ -189,11 +191,23 @@ def shown(table: str) -> "Shown":
 
 def pictures(name: str, *, width: str = "32em") -> "Shown":
     """The recorded pictures whose files' names begin so, at most `width` wide; a sentence where there is none."""
-    files = sorted(REFERENCE.glob(f"{name}*.png"))
-    data = {path.stem: base64.b64encode(path.read_bytes()).decode() for path in files}
+    data = {path.stem: _embedded(path) for path in sorted(REFERENCE.glob(f"{name}*.png"))}
     style = f'style="max-width: {width}"'
-    markup = [f'<img alt="{html.escape(n)}" src="data:image/png;base64,{d}" {style}>' for n, d in data.items()]
+    markup = [f'<img alt="{html.escape(stem)}" src="{address}" {style}>' for stem, address in data.items()]
     return Shown(", ".join(data) or "none recorded yet", "".join(markup) or "none recorded yet")
+
+
+def _embedded(path: Path, *, most: int = 1000) -> str:
+    """A recorded PNG as the address of an `img`; a wider one smaller and as JPEG, as a notebook holds it as text."""
+    from PIL import Image
+
+    kind, written = "png", io.BytesIO(path.read_bytes())
+    with Image.open(written) as picture:
+        if picture.width > most:
+            small = picture.convert("RGB").resize((most, round(most * picture.height / picture.width)))
+            kind, written = "jpeg", io.BytesIO()
+            small.save(written, "JPEG", quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(written.getvalue()).decode()}"
 
 
 def recorded_claims(run: str) -> "pd.DataFrame | None":
