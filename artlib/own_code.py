@@ -1,8 +1,8 @@
 """A digest of code that lies outside artlib: a notebook's training, a script's attribution.
 
 `digest` knows modules by their files; a cell has none. Here functions count by what Python made of them, with the
-functions of their own module that they call, and classes by their methods and constants: an edit gives another digest,
-another cell or line number does not.
+functions and constants of their own module that they use, and classes by their methods and constants: an edit gives
+another digest, another cell or line number does not.
 """
 
 import hashlib
@@ -25,15 +25,21 @@ def _follow(part: type | FunctionType, seen: dict[str, object]) -> None:
     seen[name] = None
     if isinstance(part, type):
         members = {k: _function(v) or v for k, v in vars(part).items()}
-        constants = {k: repr(v) for k, v in members.items() if isinstance(v, bool | int | float | str | tuple)}
-        seen[name] = sorted((k, v) for k, v in constants.items() if not k.startswith("__"))
+        seen[name] = _constants({k: v for k, v in members.items() if not k.startswith("__")})
         found = [v for v in members.values() if isinstance(v, FunctionType)] + list(part.__bases__)
     else:
-        seen[name] = _shape(part.__code__)
-        called = (part.__globals__.get(used) for used in part.__code__.co_names)
-        found = [f for f in called if isinstance(f, FunctionType) and f.__module__ == part.__module__]
+        used = {name: part.__globals__.get(name) for name in part.__code__.co_names}
+        defaults = dict(enumerate(part.__defaults__ or ())) | (part.__kwdefaults__ or {})
+        seen[name] = [_shape(part.__code__), _constants(defaults), _constants(used)]
+        found = [f for f in used.values() if isinstance(f, FunctionType) and f.__module__ == part.__module__]
     for each in found:
         _follow(each, seen)
+
+
+def _constants(values: dict) -> list[tuple[str, str]]:
+    """Those whose `repr` says what they are, by name."""
+    plain = bool | int | float | str | tuple
+    return sorted((str(name), repr(v)) for name, v in values.items() if isinstance(v, plain))
 
 
 def _function(member: object) -> FunctionType | None:

@@ -13,8 +13,10 @@ from artlib.own_code import own_code
 from artlib.trainings import Art, Natural
 
 CELL = """{above}
-def helper(x):
-    return x + {added}
+SCALE = {scale}
+
+def helper(x, more={more}):
+    return SCALE * x + {added} + more
 
 def explain(model, x, y):
     return helper(x) if model in {{"a", "b", "c"}} else x
@@ -26,15 +28,21 @@ class Own(Natural):
     def shown(self):
         return {shown}
 
+    def __call__(self):
+        return {called}
+
     @classmethod
     def made(cls):
         return explain("a", 1, 2)
 """
 
 
-def cell(added=1, rate=0.1, shown=1, above=""):
+USUAL = dict(added=1, rate=0.1, shown=1, above="", scale=3, more=0, called=1)
+
+
+def cell(**changes):
     own = {"__name__": "__main__", "Natural": Natural}
-    exec(CELL.format(added=added, rate=rate, shown=shown, above=above), own)
+    exec(CELL.format(**USUAL | changes), own)
     return own["explain"], own["Own"]
 
 
@@ -42,11 +50,11 @@ def test_artlibs_own_parts_have_none():
     assert own_code() == own_code(Art(), Natural, attributions.gradient, torch.relu) == ""
 
 
-@pytest.mark.parametrize("change", [dict(added=2), dict(rate=0.2), dict(shown=2)], ids=str)
+@pytest.mark.parametrize("change", [{"added": 2}, {"rate": 0.2}, {"shown": 2}, {"scale": 4}, {"more": 1}, {"called": 2}], ids=str)
 def test_an_edit_gives_another_digest(change):
     (explain, kind), (explain2, kind2) = cell(), cell(**change)
     assert own_code(kind) != own_code(kind2)
-    assert (own_code(explain) == own_code(explain2)) == ("added" not in change)
+    assert (own_code(explain) == own_code(explain2)) == ({"rate", "shown", "called"} >= {*change})
 
 
 def test_the_same_code_elsewhere_gives_the_same():
@@ -57,7 +65,7 @@ def test_the_same_code_elsewhere_gives_the_same():
 def test_another_process_gives_the_same():
     """Sets of strings have another order in each."""
     script = f"from artlib.own_code import own_code\nfrom artlib.trainings import Natural\n{CELL}\nprint(own_code(Own))"
-    script = script.format(above="", added=1, rate=0.1, shown=1)
+    script = script.format(**USUAL)
     found = {subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout for _ in range(3)}
     assert found == {f"{own_code(cell()[1])}\n"}
 
