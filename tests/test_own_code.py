@@ -50,7 +50,10 @@ def test_artlibs_own_parts_have_none():
     assert own_code() == own_code(Art(), Natural, attributions.gradient, torch.relu) == ""
 
 
-@pytest.mark.parametrize("change", [{"added": 2}, {"rate": 0.2}, {"shown": 2}, {"scale": 4}, {"more": 1}, {"called": 2}], ids=str)
+CHANGES = dict(added=2, rate=0.2, shown=2, scale=4, more=1, called=2)
+
+
+@pytest.mark.parametrize("change", [{k: v} for k, v in CHANGES.items()], ids=str)
 def test_an_edit_gives_another_digest(change):
     (explain, kind), (explain2, kind2) = cell(), cell(**change)
     assert own_code(kind) != own_code(kind2)
