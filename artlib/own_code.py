@@ -28,7 +28,7 @@ def _follow(part: type | FunctionType, seen: dict[str, object]) -> None:
         seen[name] = _constants({k: v for k, v in members.items() if not k.startswith("__")})
         found = [v for v in members.values() if isinstance(v, FunctionType)] + list(part.__bases__)
     else:
-        used = {name: part.__globals__.get(name) for name in part.__code__.co_names}
+        used = {word: part.__globals__.get(word) for word in part.__code__.co_names}
         defaults = dict(enumerate(part.__defaults__ or ())) | (part.__kwdefaults__ or {})
         seen[name] = [_shape(part.__code__), _constants(defaults), _constants(used)]
         found = [f for f in used.values() if isinstance(f, FunctionType) and f.__module__ == part.__module__]

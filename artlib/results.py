@@ -183,8 +183,8 @@ def state(path: Path) -> str:
     told = f"commit {record['machine']['commit'][:7]}, {record['seconds'] / 60:.0f} minutes"
     if code == record["code"]:
         return told
-    recorded = path.parent == RECORDED
-    return f"{told}; " + ("the training code has changed since" if recorded else "stale: the training code has changed")
+    stale = "" if path.parent == RECORDED else "stale: "  # a recorded one is what its table names
+    return f"{told}; {stale}the training code has changed since"
 
 
 @cache
