@@ -74,7 +74,8 @@ def peak_memory(work: Callable, *, device: torch.device | str = "cpu") -> int:
 class _Counter(TorchDispatchMode):
     """Counts by torch's formulas; its own FlopCounterMode raises where autograd.grad asks for a model's input.
 
-    Convolutions are not computed, their results are 0, so that a large network is counted in a second.
+    Convolutions and matrix products are not computed, their results are 0, so that a large network is counted in a
+    second.
     """
 
     flops = 0
@@ -89,6 +90,9 @@ class _Counter(TorchDispatchMode):
             g, x, w, *_, mask = args
             like = (x, w, g.new_zeros(g.shape[1]))
             out = tuple(torch.zeros_like(v) if wanted else None for v, wanted in zip(like, mask, strict=True))
+        elif packet in (aten.mm, aten.addmm, aten.bmm):
+            left, right = args[-2:]
+            out = left.new_zeros(*left.shape[:-1], right.shape[-1])
         else:
             out = func(*args, **(kwargs or {}))
         if packet in flop_registry:

@@ -179,10 +179,15 @@ def test_a_network_of_public_weights_is_fine_tuned_on_any_set_as_on_cub200():
     assert presets.recipe("cpu", "art", dataset="flower17", arch=arch, lr=0.1).lr == 0.1
 
 
-def test_trainings_of_a_preset_differ_in_their_objective_alone():
+def test_trainings_of_a_preset_differ_in_their_objective_but_where_the_exceptions_say_more():
     for preset, dataset, protocol in EVERY:
         every = presets.recipes(preset, dataset=dataset, protocol=protocol, trainings=list(TRAININGS))
-        assert {replace(r, training=Natural()) for r in every.values()} == {every["natural"]}
+        for name, r in every.items():
+            more = presets.CPU_ALONE.get((dataset, name), {}) if preset == "cpu" else {}
+            assert replace(r, training=Natural()) == replace(every["natural"], **more)
+    assert list(presets.CPU_ALONE) == [("cub200", "pgd")]
+    assert presets.recipe("cpu", "pgd", dataset="cub200").training.warmup == presets.WARMUP
+    assert presets.recipe("cpu", "art", dataset="cub200").training.warmup == 0
 
 
 def test_cub200_at_paper_is_appendix_b_1():
