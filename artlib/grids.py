@@ -141,8 +141,8 @@ def factorial(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
 def lengths(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     """Natural, PGD and ART at growing numbers of epochs, a schedule of its own each; ART also with other settings.
 
-    At every length with the released code's step (C-1), with which one row of the factorial has ART above PGD; at the
-    middle length with a larger lambda.
+    At every length with the released code's step (C-1), with which one of two trainings of the factorial has ART above
+    PGD; at the middle length with a larger lambda.
     """
     at = dict(dataset=dataset, seed=seed, **SMALLER["lengths"].get(preset, {}))
     epochs = LENGTHS.get(preset, LENGTHS["cpu"])

@@ -11,6 +11,7 @@ from artlib import data
 from artlib.data import ImageSet
 from artlib.measurements import MEASUREMENTS, Measurement
 from artlib.trainings import PROTOCOLS, Recipe, Training, paper_recipe
+from artlib.trainings.late_pgd import LatePgd
 from artlib.trainings.recipe import find
 
 PRESETS = ("smoke", "quick", "cpu", "gpu", "paper")
@@ -54,9 +55,10 @@ CPU_ATTACKED = {
 ATTACK_STEPS = {"smoke": 2, "quick": 7, "cpu": 10}  # of a training's inner attack, at most
 WARMUP = 0.5  # share of a `quick` training in which its ball grows: with the whole ball at once PGD learns nothing
 CPU_WARMUP = ("mnist", "fashion_mnist")  # where it does at `cpu`, too
-# Where one training alone needs settings of its own, with a growing ball: by SGD as above PGD stops all of the last
-# ReLUs of SqueezeNet, which has no batch normalisation, and the loss stays at log 50.
-CPU_ALONE: dict[tuple[str, str], dict[str, Any]] = {("cub200", "pgd"): dict(optimizer="adam", lr=1e-4)}
+# Where one training of a fine-tuned network needs settings of its own: attacked from the first update on, SqueezeNet
+# gives every image the same logits, and the loss stays at log 50, by SGD and Adam, with a growing ball and without.
+CPU_ALONE: dict[tuple[str, str], dict[str, Any]] = {("cub200", "pgd"): dict(optimizer="adam", lr=3e-4, epochs=15)}
+LATE = dict(natural=0.4, warmup=0.6)  # shares of these trainings: no attack before, the whole ball after
 SMALL_SIZE = {"flower17": 64, "cub200": 64}  # pixels, at quick and cpu; at 128 an update costs 16 times one at 32
 CPU_SIZE = {"cub200": 128}  # at cpu; 224 pixels cost three times as much
 # At gpu and paper images of 256 pixels, squashed, of which networks see 224: a random window in training, the middle in
@@ -152,22 +154,23 @@ def recipe(
     if not isinstance(training, Training):
         training = find(training).of(dataset, protocol=protocol)
     values = dict(RECIPES[preset])
+    alone = {}
     if preset == "cpu":
         values |= CPU_RECIPES.get(dataset, {})
     if preset in CPU_PRESETS:
         if changes.get("arch", values["arch"]).endswith("-pretrained"):
-            values |= FINE_TUNED
-            if preset == "cpu":
-                values |= CPU_ALONE.get((dataset, training.name), {})
+            alone = CPU_ALONE.get((dataset, training.name), {}) if preset == "cpu" else {}
+            values |= FINE_TUNED | alone
         values |= dict(size=image_size(preset, dataset), limit=limits(preset, dataset)[0], augment=None, per_class=None)
     elif dataset == "cub200":
         of_art = CUB_ART if training.name == "art" else {}
         values = {**CUB, **of_art, **{k: v for k, v in values.items() if k in ("epochs", "schedule")}}
     elif preset == "gpu":
         values |= dict(epochs=min(values["epochs"], paper_recipe(dataset, training, protocol=protocol).epochs))
-    alone = dataset in CPU_WARMUP or (dataset, training.name) in CPU_ALONE
-    grows = preset == "quick" or (preset == "cpu" and alone)
+    grows = preset == "quick" or (preset == "cpu" and dataset in CPU_WARMUP)
     training = training.eased(steps=ATTACK_STEPS.get(preset), warmup=WARMUP if grows else None)
+    if alone:
+        training = LatePgd.after(training, **LATE)
     return paper_recipe(dataset, training, protocol=protocol, seed=seed, **values | changes)
 
 

@@ -12,7 +12,8 @@ from artlib import data, models, presets
 from artlib.data import SETS
 from artlib.measurements import MEASUREMENTS, Accuracy, AttributionRobustness, Measurement
 from artlib.settings import Count
-from artlib.trainings import TRAININGS, Art, InnerAttack, Natural, Recipe, learning_rate, paper_recipe
+from artlib.trainings import TRAININGS, Art, InnerAttack, Natural, Pgd, Recipe, learning_rate, paper_recipe
+from artlib.trainings.late_pgd import LatePgd
 
 EVERY = [
     (preset, dataset, protocol)
@@ -186,8 +187,9 @@ def test_trainings_of_a_preset_differ_in_their_objective_but_where_the_exception
             more = presets.CPU_ALONE.get((dataset, name), {}) if preset == "cpu" else {}
             assert replace(r, training=Natural()) == replace(every["natural"], **more)
     assert list(presets.CPU_ALONE) == [("cub200", "pgd")]
-    assert presets.recipe("cpu", "pgd", dataset="cub200").training.warmup == presets.WARMUP
-    assert presets.recipe("cpu", "art", dataset="cub200").training.warmup == 0
+    late, usual = (presets.recipe("cpu", "pgd", dataset="cub200", **c) for c in ({}, dict(arch="wrn-10-1")))
+    assert isinstance(late.training, LatePgd) and type(usual.training) is Pgd and usual.optimizer == "sgd"
+    assert late.training.at(1) == late.training and late.training.name == "pgd"
 
 
 def test_cub200_at_paper_is_appendix_b_1():
