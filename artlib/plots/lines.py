@@ -28,9 +28,10 @@ def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title
     table = table.reset_index(drop=True)
     metrics, trainings = list(table["metric"].unique()), list(table["training"].unique())
     step, colors = 0.8 / len(trainings), distinct(trainings)
+    legend = 0.08 * max(0, max(len(label(t)) for t in trainings) - 12)  # inches that a long one takes from the bars
     x = table["metric"].map(metrics.index) + (table["training"].map(trainings.index) - (len(trainings) - 1) / 2) * step
     with plt.rc_context(style()):
-        fig, ax = plt.subplots(figsize=(1.2 + 1.3 * len(metrics), 2.8))
+        fig, ax = plt.subplots(figsize=(1.2 + 1.3 * len(metrics) + legend, 2.8))
         plt.close(fig)
         for training, rows in table.groupby("training", sort=False):
             errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
