@@ -13,7 +13,6 @@ from artlib import files, metrics, paper, presets, results, tables
 from artlib.models.public import PUBLIC
 from artlib.paths import REFERENCE
 from artlib.scoreboard import NAMES
-from artlib.trainings import TRAININGS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,12 +71,13 @@ def _named(stem: str, test: Mapping) -> tuple[str, str, int]:
     told = json.loads(files.read_tensors(results.RECORDED / f"{stem}.safetensors")[1]["record"])
     recipe, images = told["recipe"], told["data"]["images"]
     group = f"{title}, {recipe['arch']}, {images:,} images, {recipe['epochs']} epochs"
+    group = group.removesuffix(" 1 epochs") + " 1 epoch" if recipe["epochs"] == 1 else group
     return group, heading(recipe), recipe["seed"]
 
 
 def heading(recipe: Mapping) -> str:
     """The title of a recorded recipe's training, with every setting that is not that of the preset `cpu` by itself."""
-    kind = next(t for t in TRAININGS.values() if t.__qualname__ == recipe["training"]["kind"])
+    kind = results.training_kind(recipe)
     training = kind(**{k: v for k, v in recipe["training"].items() if k != "kind"})
     changed = {}
     for protocol in ("paper", "authors"):

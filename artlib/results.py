@@ -27,6 +27,7 @@ from artlib.paths import FIGURES, MODELS, REFERENCE, ROOT, slug
 from artlib.settings import plain
 from artlib.trainings import Recipe
 from artlib.trainings.fit import training_code
+from artlib.trainings.late_pgd import LatePgd
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,15 +172,23 @@ def _record(path: Path, metadata: dict[str, str]) -> dict:
     return record
 
 
+def training_kind(recipe: Mapping) -> type[trainings.Training]:
+    """The class of a recorded recipe's training. Raises ValueError where it is not listed any more."""
+    for kind in (*trainings.TRAININGS.values(), LatePgd):
+        if kind.__qualname__ == recipe["training"]["kind"]:
+            return kind
+    raise ValueError("its training is not listed any more")
+
+
 def state(path: Path) -> str:
     """In a few words what a model's file is: the commit that trained it, and why it is stale if it is."""
     try:
         record = _record(path, files.read_tensors(path)[1])
         recipe = record["recipe"]
-        kind = next(t for t in trainings.TRAININGS.values() if t.__qualname__ == recipe["training"]["kind"])
+        kind = training_kind(recipe)
         code = code_digest(trainings.fit, kind, models.find(recipe["arch"]).make)
-    except (ValueError, KeyError, StopIteration) as error:
-        return f"stale: {str(error) or 'its training is not listed any more'}"
+    except (ValueError, KeyError) as error:
+        return f"stale: {error}"
     told = f"commit {record['machine']['commit'][:7]}, {record['seconds'] / 60:.0f} minutes"
     if code == record["code"]:
         return told

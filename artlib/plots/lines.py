@@ -101,7 +101,8 @@ def panels_with_bands(
     names, lines = list(table[panel].unique()), list(table[line].unique())
     chosen = distinct(lines)
     with plt.rc_context(style()):
-        fig, axes = plt.subplots(1, len(names), figsize=(0.9 + 2.1 * len(names), 2.5), squeeze=False)
+        size = dict(figsize=(0.9 + 2.1 * len(names), 2.5), squeeze=False)
+        fig, axes = plt.subplots(1, len(names), sharex=bool(xlabel), **size)
         plt.close(fig)
         for ax, name in zip(axes[0], names, strict=True):
             _lines(ax, table[table[panel] == name], x, line, chosen)
