@@ -105,7 +105,7 @@ def test_two_processes_end_with_the_weights_of_one(name, trained):
 
 @pytest.mark.slow
 def test_one_process_shows_the_bar(trained):
-    assert trained[1].stdout.count("100%") == 1 and "art on toy" in trained[1].stdout
+    assert trained[1].stdout.count("art on toy:   0%|") == 1  # a slow machine draws its end twice
 
 
 @pytest.mark.slow
