@@ -70,8 +70,8 @@ def _named(stem: str, test: Mapping) -> tuple[str, str, int]:
         return f"{title}, networks of others", PUBLIC[stem].title, 0
     told = json.loads(files.read_tensors(results.RECORDED / f"{stem}.safetensors")[1]["record"])
     recipe, images = told["recipe"], told["data"]["images"]
-    group = f"{title}, {recipe['arch']}, {images:,} images, {recipe['epochs']} epochs"
-    group = group.removesuffix(" 1 epochs") + " 1 epoch" if recipe["epochs"] == 1 else group
+    epochs = "1 epoch" if recipe["epochs"] == 1 else f"{recipe['epochs']} epochs"
+    group = f"{title}, {recipe['arch']}, {images:,} images, {epochs}"
     return group, heading(recipe), recipe["seed"]
 
 

@@ -133,19 +133,16 @@ def _seconds(
     counts: Mapping[str, int],
     device: torch.device | str,
 ) -> float:
-    seconds, speed, each = 0.0, {}, {}
+    seconds, speed = 0.0, {}
     for title, count in counts.items():
         if not count:
             continue
         work = costs.measuring(asked[title], net=net, shape=(1, 1, 2), images=count)
         work = replace(work, run=partial(_on, work.run, images))
         kind = title.split(",")[0]  # one attack of an attribution is as fast an arithmetic as another
-        long = (kind, type(asked[title]), *work.loops.values())  # and as much of it where its loops are as long
         if kind not in speed:
             speed[kind] = costs.rate(work, device=device)
-        if long not in each:
-            each[long] = costs.per_image(work)
-        seconds += work.images * each[long] / speed[kind]
+        seconds += work.images * costs.per_image(work) / speed[kind]
     return seconds
 
 
