@@ -3,9 +3,9 @@
 The way of the data; a module imports only from its left, and from everywhere `paths`, `files`, `settings`, `progress`,
 `digest`, `own_code`, `metrics`, `paper` and `distributed`:
 
-    data -> models -> compiled -> attributions -> attacks -> trainings -> measurements -> presets -> grids -> results
-                                                                                                                |
-                                                card, league, audit <- scoreboard <- plots <- effects <- tables, costs
+    data -> provenance -> models -> compiled -> attributions -> attacks -> trainings -> measurements -> presets -> grids
+                                                                                                                   |
+                                      card, league, audit <- scoreboard <- plots <- effects <- tables, costs <- results
 
 Modules load on first use (`import artlib; artlib.metrics.kendall`), so that `import artlib` itself costs nothing.
 """
@@ -25,6 +25,7 @@ MODULES = (  # in the order of the flow; tests hold every import to it
     "paper",
     "distributed",
     "data",
+    "provenance",
     "models",
     "compiled",
     "attributions",

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from artlib import presets, results, trainings
+from artlib import presets, provenance, trainings
 from artlib.data import SETS, ImageSet
 from artlib.measurements import Measurement, predictions
 from artlib.trainings import Recipe
@@ -311,7 +311,7 @@ def announcement(preset: str, *, device: torch.device | str, **run) -> str:
     if preset == "smoke":
         return "seconds: smoke is for tests"
     hours = forecast(preset, device=device, **run)["hours"]
-    about = results.machine(device)
+    about = provenance.machine(device)
     machine = about["device"] if "cuda" in str(device) else f"{about['device']}, {about['threads']} threads"
     total, parts = duration(3600 * hours["total"]), hours.drop("total")
     told = f"{total} on this machine if nothing exists yet ({machine})"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from artlib import metrics, results
+from artlib import metrics, provenance, results
 from artlib.attacks import KEPT, STATUS, Manipulated
 from artlib.data import ImageSet
 from artlib.measurements import MEASUREMENTS, Measurement, Metric
@@ -65,7 +65,7 @@ def summary(sets: Sequence[ImageSet]) -> "pd.DataFrame":
     """One row per image set: name, split, images, size, the first digits of its fingerprint, and its note."""
     import pandas as pd
 
-    rows = [results.describe(s) | {"classes": len(s.classes)} for s in sets]
+    rows = [provenance.describe(s) | {"classes": len(s.classes)} for s in sets]
     return pd.DataFrame([row | {"fingerprint": row["fingerprint"][:12]} for row in rows])
 
 

@@ -364,7 +364,7 @@ def test_the_announcement(monkeypatch):
 
     hours = pd.DataFrame({"hours": [0.2, 1.0, 1.2]}, index=["natural", "art", "total"])
     monkeypatch.setattr(costs, "forecast", lambda preset, device, dataset: hours)
-    monkeypatch.setattr(costs.results, "machine", lambda device: {"device": "CPU x86_64", "threads": 2})
+    monkeypatch.setattr(costs.provenance, "machine", lambda device: {"device": "CPU x86_64", "threads": 2})
     line = costs.announcement("quick", dataset="blossoms", device="cpu")
     machine = "on this machine if nothing exists yet (CPU x86_64, 2 threads)"
     assert line == f"about 72 minutes {machine}: natural 12 minutes, art 60 minutes"

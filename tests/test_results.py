@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from artlib import files, results, trainings
+from artlib import files, provenance, results, trainings
 from artlib.data import ImageSet
 from artlib.measurements import Accuracy, AttributionRobustness, Measurement, Metric
 from artlib.paths import ROOT, slug
@@ -275,7 +275,7 @@ def test_old_weights_that_meet_new_code_are_served_and_one_line_says_so(monkeypa
     monkeypatch.setattr(results, "training_code", lambda recipe: "other code")
     assert same(model(), first) and same(model(), first) and not fits
     path = results.model_path(RECIPE, toy())
-    said = f"{path.name}: trained by other code (commit {results.commit()[:7]}); delete it to renew"
+    said = f"{path.name}: trained by other code (commit {provenance.commit()[:7]}); delete it to renew"
     assert capsys.readouterr().out.splitlines() == [said]
 
 
@@ -626,7 +626,7 @@ def test_provenance_says_where_a_table_comes_from():
     records = {name: {k: measured(r, m) for k, m in asked.items()} for name, r in recipes.items()}
     about = results.provenance("smoke", "paper", (toy(), toy("test")), asked, recipes, records, device="cpu")
     files.write_text(results.REFERENCE / "run.json", json.dumps(about))
-    assert results.reference_origin("run") == f"smoke preset, drawn, commit {results.commit()[:7]}"
+    assert results.reference_origin("run") == f"smoke preset, drawn, commit {provenance.commit()[:7]}"
     about = json.loads(json.dumps(about))
     assert (about["preset"], about["protocol"]) == ("smoke", "paper")
     train, test = about["data"]
@@ -655,25 +655,9 @@ def test_provenance_says_where_a_table_comes_from():
     }
 
 
-def test_outside_a_checkout_the_commit_is_unknown(folders, monkeypatch):
-    monkeypatch.setattr(results, "ROOT", folders)
-    assert results.commit.__wrapped__() == "unknown"
-
-
-def test_the_commit_of_a_project_around_an_installed_copy_is_not_ours(folders, monkeypatch):
-    around = ["git", "-C", str(folders), "-c", "user.name=a", "-c", "user.email=a@b"]
-    (folders / "site-packages").mkdir()
-    subprocess.run(["git", "init", "-q", str(folders)], check=True)
-    subprocess.run([*around, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
-    monkeypatch.setattr(results, "ROOT", folders / "site-packages")
-    assert results.commit.__wrapped__() == "unknown"
-    monkeypatch.setattr(results, "ROOT", folders)
-    assert re.fullmatch(r"[0-9a-f]{40}", results.commit.__wrapped__())
-
-
 def test_commit_and_code_are_asked_for_at_import():
     """Later the files may be others than those that run."""
-    code = "from artlib import digest, results as r; print(r.commit.cache_info().currsize);"
+    code = "from artlib import digest, provenance, results as r; print(provenance.commit.cache_info().currsize);"
     code += "before = digest._parsed.cache_info().misses; from artlib.trainings import TRAININGS, Recipe;"
     code += "from artlib.measurements import MEASUREMENTS; [digest.code_digest(m()) for m in MEASUREMENTS.values()];"
     code += "[r.training_code(Recipe(training=t())) for t in TRAININGS.values()];"

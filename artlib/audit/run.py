@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from artlib import costs, results, tables
+from artlib import costs, provenance, results, tables
 from artlib.audit import worst
 from artlib.audit.door import PREDICTED, check_correct, classifier, image_set, weight_count
 from artlib.audit.questions import Questions
@@ -74,10 +74,10 @@ def audit(
     held = tables.table({name: {0: {"accuracy": records["accuracy"]}}}, dataset=test.name, titles={name: name})
     if predicted:  # 100 by construction
         held = held[held["metric"] != "natural"].reset_index(drop=True)
-    about = {"model": name, "parameters": weight_count(net), "images": results.describe(test)}
+    about = {"model": name, "parameters": weight_count(net), "images": provenance.describe(test)}
     about |= {"questions": questions.plain(), "k": {m.attribution: m.k for t, m in asked.items() if t != "accuracy"}}
     about |= {"accuracy_images": len(records["accuracy"]["values"]["index"])}
-    about |= {"machine": results.machine(device), "seconds": sum(r["seconds"] for r in records.values())}
+    about |= {"machine": provenance.machine(device), "seconds": sum(r["seconds"] for r in records.values())}
     return Audit(about | {"remarks": remarks(records)}, held, without(table, still(records)), grid)
 
 

@@ -26,7 +26,7 @@ import torchattacks
 from torch import nn
 from tqdm import tqdm
 
-from artlib import attacks, attributions, costs, files, metrics, models, results, tables
+from artlib import attacks, attributions, costs, files, metrics, models, provenance, tables
 from artlib.paths import FIGURES
 from artlib.trainings import Art, Batch, Natural, Pgd, pick_device
 from tests.benchmarks import released
@@ -263,7 +263,7 @@ def main() -> None:
     print(tables.tidy(table).to_string(index=False))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     about = {k: v for k, v in vars(a).items() if "checkout" not in k}
-    about |= {"machine": results.machine(device), "process_peak_memory_mib": round(peak)}
+    about |= {"machine": provenance.machine(device), "process_peak_memory_mib": round(peak)}
     path = FIGURES / "bench" / "bench.json"
     files.write_text(path, json.dumps({"rows": json.loads(table.to_json(orient="records")), **about}, indent=1) + "\n")
     files.write_text(path.with_suffix(".csv"), table.to_csv(index=False))
