@@ -87,6 +87,15 @@ def test_what_is_misclassified_or_has_no_second_derivative_is_not_attacked(model
     assert torch.equal(found.x_adv, x)
 
 
+def test_the_logits_decide_where_probabilities_tie(model):
+    model[-1].weight.data.mul_(1e-20), model[-1].bias.data.mul_(1e-20)
+    logits = model(x)
+    y = logits.argmax(1)
+    assert (y != 0).any() and (logits.softmax(1) == 1 / 3).all()
+    found = targeted(model, x, y, IG(model, x, y).flip(1), explainer=IG, steps=2, step_size=0.01)
+    assert (found.status != MISCLASSIFIED).all()
+
+
 def test_batches_do_not_matter(model):
     y = model(x).argmax(1)
     targets = IG(model, x, y).flip(2)

@@ -79,8 +79,8 @@ def _attack(model, x, y, target, explainer, betas, weights, loop) -> Manipulated
     if before.shape != target.shape:
         raise ValueError(f"target_maps are {tuple(target.shape[1:])}, the explainer's {tuple(before.shape[1:])}")
     with torch.no_grad():
-        p = model(x.clone()).softmax(1)
-    correct, step = p.argmax(1) == y, -1
+        logits = model(x.clone())
+    p, correct, step = logits.softmax(1), logits.argmax(1) == y, -1  # probabilities can tie where logits do not
     flat = before.flatten(1)
     seen = flat.isfinite().all(1) & (flat != flat[:, :1]).any(1)  # as in `ifia`: a constant map has no order
     best = Manipulated(
