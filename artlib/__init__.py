@@ -1,11 +1,12 @@
 """Robustness of model attributions: ART (Singh et al., ECCV 2020) and LENS (Kamath et al., AAAI 2024).
 
-The way of the data; a module imports only from its left, and from everywhere `paths`, `files`, `settings`, `progress`,
-`digest`, `own_code`, `metrics`, `paper` and `distributed`:
+Begin with `artlib.audit` for a network of your own, with `artlib.presets` and `artlib.results` for the papers' trainings
+and measurements. A module imports only from those before it:
 
-    data -> provenance -> models -> compiled -> attributions -> attacks -> trainings -> measurements -> presets -> grids
-                                                                                                                   |
-                                      card, league, audit <- scoreboard <- plots <- effects <- tables, costs <- results
+    paths, files, settings, progress, digest, own_code, metrics, paper, distributed
+    -> data -> provenance -> models -> compiled -> attributions -> attacks
+    -> trainings -> measurements -> presets -> grids -> results -> costs, tables
+    -> effects -> plots -> boxes -> scoreboard -> league, card, audit
 
 Modules load on first use (`import artlib; artlib.metrics.kendall`), so that `import artlib` itself costs nothing.
 """
