@@ -1,7 +1,7 @@
 """Robustness of model attributions: ART (Singh et al., ECCV 2020) and LENS (Kamath et al., AAAI 2024).
 
-Begin with `artlib.audit` for a network of your own, with `artlib.presets` and `artlib.results` for the papers' trainings
-and measurements. A module imports only from those before it:
+Begin with `artlib.audit` for a network of your own, with `artlib.presets` and `artlib.results` for the trainings and
+measurements of the papers. A module imports only from those before it:
 
     paths, files, settings, progress, digest, own_code, metrics, paper, distributed
     -> data -> provenance -> models -> compiled -> attributions -> attacks
