@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 NAMES = {
     "cifar10": "CIFAR-10",
+    "cifar10_official_200": "CIFAR-10",
     "svhn": "SVHN",
     "gtsrb": "GTSRB",
     "flower17": "Flower17",
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
+    "cub200": "CUB-200-2011",
+    "imagenet_samples": "ImageNet",
 }
 APART = ("kind", "ball", "setting", "eps")  # columns by which a recorded table repeats its rows
 COLORS = {"✓": "#009E73", "✗": "#D55E00", "?": "#777777"}  # of a mark; the mark itself says the same
