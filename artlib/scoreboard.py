@@ -1,6 +1,7 @@
 """The papers' numbers beside ours: a row a training, a column a metric, both numbers and a mark in a cell; claims."""
 
 import base64
+import hashlib
 import html
 import io
 import json
@@ -267,10 +268,12 @@ def claims(verdicts: "pd.DataFrame", common: "pd.DataFrame | None" = None) -> "S
         )
     found = pd.DataFrame(rows).sort_values("metric", kind="stable", key=lambda c: c.map(_first_seen(rows)))
     found = found.set_index(["metric", "claim"])
-    style = found.style.set_uuid("claims")  # a fixed one, else no stored output would equal the next
+    text = found.to_string()
+    own = hashlib.sha256(text.encode()).hexdigest()[:8]  # stored outputs stay equal, tables of one page keep apart
+    style = found.style.set_uuid(f"claims_{own}")
     style = style.map(lambda mark: f"color: {COLORS.get(mark, 'inherit')}; font-weight: bold", subset=[""])
     left = [{"selector": "th, td", "props": [("text-align", "left"), ("vertical-align", "top")]}]
-    return Shown(found.to_string(), style.set_table_styles(left).to_html())
+    return Shown(text, style.set_table_styles(left).to_html())
 
 
 def effects() -> "pd.DataFrame":

@@ -1,5 +1,7 @@
 """The scoreboard: cells and marks worked out by hand, blanks, the recorded runs, and README's copy of them."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -56,6 +58,12 @@ def test_the_recorded_runs_can_be_shown_and_their_claims_are_the_papers(run):
     shown = scoreboard.claims(claims)
     again = scoreboard.claims(claims)
     assert (repr(shown), shown._repr_html_()) == (repr(again), again._repr_html_()) and " at 0x" not in repr(shown)
+
+
+def test_tables_of_claims_on_one_page_keep_their_own_colours():
+    tables = [scoreboard.claims(scoreboard.recorded_claims(run)) for run in scoreboard.runs("table1")[:2]]
+    first, second = (set(re.findall(r'id="(\w+)"', table._repr_html_())) for table in tables)
+    assert first and second and not first & second
 
 
 def test_readme_shows_the_recorded_runs_as_they_are():
