@@ -210,9 +210,10 @@ def sortable(text: "pd.DataFrame", values: "pd.DataFrame") -> tables.Shown:
     body = []
     for index, cells, numbers in zip(text.index, text.to_numpy(), values.to_numpy(), strict=True):
         index = index if isinstance(index, tuple) else (index,)
-        row = [(str(v), str(v)) for v in index]
-        row += [(c, "" if v != v else f"{v:.6f}") for c, v in zip(cells, numbers, strict=True)]
-        tds = (f'<td data-v="{html.escape(v)}" style="text-align: left">{html.escape(str(c))}</td>' for c, v in row)
+        named = [(str(v), html.escape(str(v)), "") for v in index]
+        told = zip(map(html.escape, cells), numbers, strict=True)
+        told = [("" if v != v else f"{v:.6f}", c.replace(" (", "<br>("), "; white-space: nowrap") for c, v in told]
+        tds = (f'<td data-v="{html.escape(v)}" style="text-align: left{s}">{c}</td>' for v, c, s in named + told)
         body.append(f"<tr>{''.join(tds)}</tr>")
     markup = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     return tables.Shown(text.to_string(), markup)
