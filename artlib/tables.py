@@ -306,3 +306,17 @@ def tidy(table: "pd.DataFrame", decimals: int = 2) -> "pd.DataFrame":
 
     whole = [c for c in table.select_dtypes("float") if c in counts and (table[c].dropna() % 1 == 0).all()]
     return table.astype({c: "Int64" for c in whole}).astype(object).where(table.notna(), None).map(text)
+
+
+def joined(table: "pd.DataFrame", decimals: int = 1) -> "pd.DataFrame":
+    """`tidy` with a number and its interval in one cell: "71.9 (70.4 to 73.5)" of explained, low and high explained.
+
+    A plain low and high are those of the column before them.
+    """
+    found = tidy(table, decimals)
+    for low in [c for c in found if f"{c} ".startswith("low ")]:
+        high, own = low.replace("low", "high", 1), low.removeprefix("low").strip()
+        own = own or found.columns[found.columns.get_loc(low) - 1]
+        ends = zip(found[own], found.pop(low), found.pop(high), strict=True)
+        found[own] = [f"{v} ({a} to {b})" if a else v for v, a, b in ends]
+    return found

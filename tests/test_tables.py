@@ -309,3 +309,13 @@ def test_what_the_guard_saw_is_one_row_an_epoch_statistics_and_point():
     assert (row["raised"], row["accuracy"]) == (0.2, 50)
     assert found.groupby("statistics")["accuracy"].apply(list)["running"] == [100, 50, 25, 0]
     assert list(tables.guarded({}).columns) == list(found.columns)
+
+
+def test_a_number_and_its_interval_in_one_cell():
+    nan = float("nan")
+    columns = ["of", "difference", "low", "high", "explained", "low explained", "high explained", "verdict"]
+    rows = [["IN", 1.04, -0.96, 3.0, 50.0, 40.0, 60.0, "?"], ["K", -2.0, nan, nan, nan, nan, nan, None]]
+    found = tables.joined(pd.DataFrame(rows, columns=columns))
+    assert list(found) == ["of", "difference", "explained", "verdict"]
+    assert found.loc[0].tolist() == ["IN", "1.0 (-1.0 to 3.0)", "50.0 (40.0 to 60.0)", "?"]
+    assert found.loc[1].tolist() == ["K", "-2.0", "", ""]
