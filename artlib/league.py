@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from artlib import files, metrics, paper, presets, results, tables
+from artlib import metrics, paper, presets, results, tables
 from artlib.models.public import PUBLIC
 from artlib.paths import REFERENCE
 from artlib.scoreboard import NAMES
@@ -68,7 +68,7 @@ def _named(stem: str, test: Mapping) -> tuple[str, str, int]:
     title = test["note"] or NAMES.get(test["name"], test["name"])
     if stem in PUBLIC:
         return f"{title}, networks of others", PUBLIC[stem].title, 0
-    told = json.loads(files.read_tensors(results.RECORDED / f"{stem}.safetensors")[1]["record"])
+    told = results.recorded_training(stem)
     recipe, images = told["recipe"], told["data"]["images"]
     epochs = "1 epoch" if recipe["epochs"] == 1 else f"{recipe['epochs']} epochs"
     group = f"{title}, {recipe['arch']}, {images:,} images, {epochs}"
@@ -210,7 +210,7 @@ def sortable(text: "pd.DataFrame", values: "pd.DataFrame") -> tables.Shown:
     body = []
     for index, cells, numbers in zip(text.index, text.to_numpy(), values.to_numpy(), strict=True):
         index = index if isinstance(index, tuple) else (index,)
-        named = [(str(v), html.escape(str(v)), "") for v in index]
+        named = [(str(v), html.escape(str(v)), "; min-width: 10em") for v in index]
         told = zip(map(html.escape, cells), numbers, strict=True)
         told = [("" if v != v else f"{v:.6f}", c.replace(" (", "<br>("), "; white-space: nowrap") for c, v in told]
         tds = (f'<td data-v="{html.escape(v)}" style="text-align: left{s}">{c}</td>' for v, c, s in named + told)

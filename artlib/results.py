@@ -158,6 +158,14 @@ def training_record(recipe: Recipe, images: ImageSet) -> dict:
     return _record(path, files.read_tensors(path)[1])
 
 
+def recorded_training(stem: str) -> dict:
+    """The same of a recorded model by its file's name; STEM.training.json where its weights are too large to commit."""
+    path = RECORDED / f"{stem}.safetensors"
+    if path.exists():
+        return _record(path, files.read_tensors(path)[1])
+    return files.read_json(path.with_suffix(".training.json"))
+
+
 # ------------------------------------------------------------------ measurements, made once
 
 

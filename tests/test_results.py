@@ -655,6 +655,17 @@ def test_provenance_says_where_a_table_comes_from():
     }
 
 
+def test_a_recorded_training_is_known_with_its_weights_and_without(folders):
+    net, record = model(RECIPE), results.training_record(RECIPE, toy())
+    path = results.model_path(RECIPE, toy())
+    shutil.copytree(results.MODELS, results.RECORDED)
+    assert results.recorded_training(path.stem) == record
+    (results.RECORDED / path.name).unlink()
+    (results.RECORDED / f"{path.stem}.training.json").write_text(json.dumps(record))
+    assert results.recorded_training(path.stem) == record
+    assert files.tensors_digest(model(RECIPE).state_dict()) == files.tensors_digest(net.state_dict())
+
+
 def test_commit_and_code_are_asked_for_at_import():
     """Later the files may be others than those that run."""
     code = "from artlib import digest, provenance, results as r; print(provenance.commit.cache_info().currsize);"
