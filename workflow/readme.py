@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 
-from artlib import paper, scoreboard
+from artlib import scoreboard
 from artlib.paths import ROOT
 
 MARKS = re.compile(r"(<!-- scoreboard: .*? -->\n).*?(<!-- end of scoreboard -->)", re.DOTALL)
