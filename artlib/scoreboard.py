@@ -130,8 +130,8 @@ def beside(
     found = (pd.DataFrame(columns=columns) if table is None else table).set_index(["training", "metric"])
     known = printed.set_index("training")
     rows = list(dict.fromkeys([*known.index, *found.index.get_level_values(0)]))
+    known = known.apply(pd.to_numeric, errors="coerce").dropna(axis=1, how="all")
     metrics = [m for m in tables.metric_columns() if m in known or m in found.index.get_level_values(1)]
-    known = known.apply(pd.to_numeric, errors="coerce")
     cells = {tables.heading(m): [_cell(known, found, t, m) for t in rows] for m in metrics}
     names = printed.set_index("training")["approach"].to_dict() | dict(titles or {})
     return pd.DataFrame(cells, index=[names.get(t, t) for t in rows])
@@ -187,6 +187,7 @@ def shown(table: str) -> "Shown":
     for run in runs(table):
         told, table = about(run), results.reference(run)
         numbers = measured(table, dict(zip(table["training"], table.get("title", table["training"]), strict=True)))
+        numbers = numbers.T if numbers.shape[1] > 8 else numbers  # else every cell would break into three lines
         title = f"{told['title']}, {told['preset']} preset, protocol {told['protocol']}, commit {told['commit']}"
         text.append(f"{title}\n{numbers.to_string()}")
         markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}{pictures(run).markup}")
@@ -251,10 +252,10 @@ def claims(verdicts: "pd.DataFrame", common: "pd.DataFrame | None" = None) -> "S
     for claim, v in verdicts.iterrows():
         if pd.isna(v["difference"]):  # a side was not measured
             continue
-        metric, (better, worse) = _sides(claim)
+        metric, sides = _sides(claim)
         row = {
             "metric": tables.heading(metric),
-            "claim": f"{tables.title(better)} > {tables.title(worse)}",
+            "claim": " > ".join(tables.heading(s) if s.startswith("from_") else tables.title(s) for s in sides),
             "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})",
         }
         row |= {"": v["mark"] or "", "verdict": v["verdict"] or "", "why": v["why"] or ""}

@@ -56,7 +56,9 @@ def paired(records: Records) -> tuple[str, ...]:
 
 
 def heading(column: str) -> str:
-    """A metric's name for readers; a column that no measurement has is called what it is."""
+    """A metric's name for readers; from_X of Table 6 is "made on X", another column that no measurement has itself."""
+    if column.startswith("from_"):
+        return f"made on {title(column.removeprefix('from_'))}"
     found = metric_columns().get(column)
     return found[1].title if found else column
 
