@@ -21,11 +21,11 @@ def written(text: str) -> str:
 def short(found: "pd.DataFrame") -> "pd.DataFrame":
     """What README has room for: protocol "paper", real images, trainings that were measured."""
     names = set(scoreboard.NAMES.values())
-    rows = {
-        f"{data.split(' (')[0]}: {training}": row
-        for (data, training), row in found.iterrows()
-        if data.endswith("protocol paper") and data.split(" (")[0] in names and not row.str.endswith("| ").any()
-    }
+    rows = {}
+    for (data, training), row in found.iterrows():
+        name = re.split(r" \(|, ", data)[0]
+        if data.endswith("protocol paper") and name in names and not row.str.endswith("| ").any():
+            rows[f"{name}: {training}"] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
