@@ -111,8 +111,8 @@ def grid(a: argparse.Namespace) -> None:
     verdicts = None
     if a.grid == "sweeps":
         verdicts = effects.trends(records, seed=a.seed)
-    elif a.grid == "factorial" and grids.RIVAL in records:
-        verdicts = effects.against(records, grids.RIVAL, seed=a.seed)
+    elif rivals := grids.rivals(a.grid, records):
+        verdicts = effects.against(records, rivals, grid=a.grid, seed=a.seed)
     if verdicts is not None:
         print(results.save_table(verdicts.reset_index(), f"{name}-claims", **run))
 

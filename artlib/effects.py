@@ -93,20 +93,20 @@ def trends(
     return paper.verdicts(found, paper.trends(tuple(metrics)), paired=metrics, generator=generator).rename_axis("claim")
 
 
-def against(records: tables.Records, rival: str, *, seed: int) -> "pd.DataFrame":
-    """What Table 1 says of ART and PGD on CIFAR-10, of every ART row of a factorial and of `rival` as PGD.
+def against(records: tables.Records, rivals: Mapping[str, str], *, grid: str, seed: int) -> "pd.DataFrame":
+    """What Table 1 says of ART and PGD on CIFAR-10, of every row of `grid` that has a rival: the row as ART, it as PGD.
 
-    `paper.verdicts`, without printed values, on the images that both rows have.
+    rivals: `grids.rivals` of the records. `paper.verdicts`, without printed values, on the images that both rows have.
     """
     import pandas as pd
 
     asked = [c for c in paper.claims("cifar10") if {c.better, c.worse} == {"art", "pgd"}]
     found = []
-    for row in (row for row in records if row.startswith("art ")):
+    for row, rival in rivals.items():
         own = {"art": row, "pgd": rival}
         sides = [(own[c.better], own[c.worse]) for c in asked]
         claims = [
-            replace(c, id=f"factorial/{c.metric}/{b}>{w}", better=b, worse=w, printed=None)
+            replace(c, id=f"{grid}/{c.metric}/{b}>{w}", better=b, worse=w, printed=None)
             for c, (b, w) in zip(asked, sides, strict=True)
         ]
         pair = tables.values({name: records[name] for name in (row, rival)}, common=True)

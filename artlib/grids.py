@@ -1,6 +1,6 @@
 """Grids that notebooks read: recipes, or ways to measure, made of a preset's by a few changes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,12 @@ def measurements(preset: str, grid: str, *, dataset: str) -> dict[str, Measureme
     """Those of Table 1, of fewer images."""
     changes = MEASURED[grid] if preset == "cpu" else FEWER.get(preset, {})
     return {n: presets.measurement(preset, n, dataset=dataset, **changes.get(n, {})) for n in presets.MEASURED}
+
+
+def rivals(grid: str, rows: Collection[str]) -> dict[str, str]:
+    """By row of ART: the row of PGD that it is judged against, of the factorial and, of as many epochs, of lengths."""
+    found = {row: RIVAL if grid == "factorial" else f"pgd {row.split()[1]}" for row in rows if row.startswith("art ")}
+    return {row: rival for row, rival in found.items() if rival in rows}
 
 
 def live(grid: str, preset: str, recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from artlib import effects, paper
+from artlib import effects, grids, paper
 
 CELLS = {f"{a}{b}": dict(first=a, second=b) for a, b in itertools.product(("low", "middle", "high"), ("off", "on"))}
 
@@ -117,7 +117,7 @@ def test_every_art_row_is_asked_what_table_1_says_of_art_and_pgd():
     rec = {name: {0: record(dict(enumerate(v)))} for name, v in values.items()}
     for seeds in rec.values():
         seeds[0]["accuracy"]["values"]["adversarial"] = seeds[0]["accuracy"]["values"]["natural"]
-    found = effects.against(rec, "pgd held", seed=0)
+    found = effects.against(rec, grids.rivals("factorial", rec), grid="factorial", seed=0)
     assert len(found) == 2 * sum({c.better, c.worse} == {"art", "pgd"} for c in paper.claims("cifar10"))
     assert found["order"].dropna().to_dict() == {
         "factorial/natural/art good>pgd held": "reproduced",

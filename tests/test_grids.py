@@ -170,6 +170,13 @@ def test_a_table_of_lengths_has_costs_and_the_last_l_attr():
     assert len(attr) == 3 and (attr[["mean", "low", "high"]] == 0.7).all(axis=None)
 
 
+def test_art_is_judged_against_pgd_of_as_many_epochs():
+    rows = ["natural 2", "pgd 2", "art 2", "art 2 lambda 8", "art 4"]
+    assert grids.rivals("lengths", rows) == {"art 2": "pgd 2", "art 2 lambda 8": "pgd 2"}
+    assert grids.rivals("factorial", ["pgd held", "art authors"]) == {"art authors": "pgd held"}
+    assert all(grids.rivals(grid, ["art", "pgd", "lambda 1"]) == {} for grid in grids.GRIDS)
+
+
 def test_others_share_their_rows_with_the_objectives():
     rows, objectives = (make("cpu", dataset="cifar10") for make in (grids.others, grids.objectives))
     assert rows["art"] == objectives["art"] and rows["art_combined"] == objectives["art_combined"]
