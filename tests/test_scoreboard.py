@@ -66,6 +66,18 @@ def test_tables_of_claims_on_one_page_keep_their_own_colours():
     assert first and second and not first & second
 
 
+def test_the_one_claim_of_table_6_along_a_row_names_where_the_images_were_made():
+    told = repr(scoreboard.claims(scoreboard.recorded_claims("table6-cifar10-paper-seed0")))
+    assert "made on PGD > made on ART" in told and "from_" not in told
+
+
+def test_readme_has_every_recorded_set_of_real_images():
+    found = readme.short(scoreboard.everything("table1", blank=False)).index.str.split(": ").str[0]
+    runs = [scoreboard.about(run) for run in scoreboard.runs("table1")]
+    real = {scoreboard.NAMES[r["dataset"]] for r in runs if r["protocol"] == "paper" and r["dataset"] != "blossoms"}
+    assert set(found) == real
+
+
 def test_readme_shows_the_recorded_runs_as_they_are():
     for name, write in (("README.md", readme.written), ("figures/reference/README.md", readme.whole)):
         text = (ROOT / name).read_text()
@@ -79,6 +91,8 @@ def test_a_figure_that_is_recorded_is_shown_with_its_numbers_and_pictures():
     )
     assert repr(scoreboard.shown("figure99")) == "none recorded yet" == repr(scoreboard.pictures("figure99"))
     assert repr(scoreboard.pictures("figure6")) == "figure6-cifar10-paper-seed0"
+    wide = repr(scoreboard.shown("figure14")).splitlines()  # twelve columns: turned, a line each
+    assert wide[1].split() == ["Natural", "PGD", "ART"] and wide[2].startswith("clean")
 
 
 def test_a_table_that_repeats_its_rows_is_shown_in_parts_and_one_without_intervals_without():
@@ -123,3 +137,4 @@ def test_printed_values_stand_before_measured_ones_and_neither_is_made_up():
     assert found["IN"].to_dict() == {"A": "69.00 | 61.1 (59.3–62.9)", "other": "1.00 | ", "c": "61.1 (59.3–62.9)"}
     assert found["K"].tolist() == ["", "2.00 | ", ""]
     assert scoreboard.beside(None, printed)["IN"].tolist() == ["69.00 | ", "1.00 | "]
+    assert list(scoreboard.beside(table, printed.assign(K=float("nan")))) == ["IN"]  # a column of blanks is none

@@ -192,6 +192,7 @@ def test_every_metric_of_a_measurement_is_a_column():
     for kind in (AttributionRobustness, Accuracy):
         for column, metric in kind.metrics.items():
             assert found[column] == (kind.name, metric)
+    assert [tables.heading(c) for c in ("adversarial", "from_pgd", "other")] == ["PGD accuracy", "made on PGD", "other"]
 
 
 def test_a_measurement_that_is_added_is_known(monkeypatch):
