@@ -47,16 +47,19 @@ def runs(table: str, *, dataset: str | None = None, protocol: str | None = None)
 
 
 def about(run: str) -> dict:
-    """Data set, title with its note, preset, protocol, networks and commit of a recorded run."""
+    """Data set, title with its note, preset, protocol, networks and commit of a recorded run; `heading`, most of it."""
     told = json.loads((REFERENCE / f"{run}.json").read_text())
     data = told["data"][0]
     name = NAMES.get(data["name"], data["name"])
     note = data["note"].removeprefix(name).translate({ord(c): None for c in "()"}).strip()
     title = f"{name} ({note})" if note else name
     archs = dict.fromkeys(each["recipe"]["arch"] for each in told["trainings"].values())
+    seeds = len({each["recipe"]["seed"] for each in told["trainings"].values()})
+    heading = f"{title}, {told['preset']} preset, protocol {told['protocol']}" + f", {seeds} seeds" * (seeds > 1)
     found = {
         "dataset": data["name"],
         "title": title,
+        "heading": heading,
         "commit": told["machine"]["commit"][:7],
         "network": ", ".join(archs),
     }
@@ -188,7 +191,7 @@ def shown(table: str) -> "Shown":
         told, table = about(run), results.reference(run)
         numbers = measured(table, dict(zip(table["training"], table.get("title", table["training"]), strict=True)))
         numbers = numbers.T if numbers.shape[1] > 8 else numbers  # else every cell would break into three lines
-        title = f"{told['title']}, {told['preset']} preset, protocol {told['protocol']}, commit {told['commit']}"
+        title = f"{told['heading']}, commit {told['commit']}"
         text.append(f"{title}\n{numbers.to_string()}")
         markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}{pictures(run).markup}")
     return Shown("\n\n".join(text), "".join(markup)) if text else Shown("none recorded yet", "none recorded yet")
@@ -230,8 +233,7 @@ def everything(table: str = "table1", *, blank: bool = True) -> "pd.DataFrame":
 
     found = {}
     for run in runs(table):
-        told = about(run)
-        found[f"{told['title']}, {told['preset']} preset, protocol {told['protocol']}"] = recorded(run, printed=table)
+        found[about(run)["heading"]] = recorded(run, printed=table)
     printed, measured = paper.table(table), {about(run)["dataset"] for run in runs(table)}
     for dataset in [d for d in printed["dataset"].unique() if blank and d not in measured]:
         rows = printed[printed["dataset"] == dataset]

@@ -24,7 +24,7 @@ def short(found: "pd.DataFrame") -> "pd.DataFrame":
     rows = {}
     for (data, training), row in found.iterrows():
         name = re.split(r" \(|, ", data)[0]
-        if data.endswith("protocol paper") and name in names and not row.str.endswith("| ").any():
+        if "protocol paper" in data and name in names and not row.str.endswith("| ").any():
             rows[f"{name}: {training}"] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
