@@ -40,12 +40,13 @@ def code_cells(notebook) -> list:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_parameters_are_the_five_that_every_notebook_has(path):
-    """Beside them the trainings it needs, its network where it takes others, a list of seeds in the place of one."""
+    """Beside them the trainings it needs, its network or images where it takes others, seeds in the place of one."""
     cells = code_cells(nbformat.read(path, as_version=4))
     assert [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])] == [0]
     values = plan.parameters(path)
     for training in values.pop("trainings", []):
         presets.recipe("smoke", training, dataset="blossoms")
+    assert values.pop("images", None) is None
     assert values.pop("arch", "preset") == "preset" and values.pop("network", "squeezenet1_1") in public.PUBLIC
     if "seeds" in values:
         assert values.pop("seeds") == [0] and "seed" not in values
