@@ -108,12 +108,8 @@ def grid(a: argparse.Namespace) -> None:
     print(results.save_table(tables.table(records, dataset=a.dataset), name, **run))
     if a.grid == "factorial" and len(cells := {row: cell for row, cell in grids.CELLS.items() if row in records}) > 1:
         print(results.save_table(effects.main_effects(records, cells, seed=a.seed), f"{name}-effects", **run))
-    verdicts = None
-    if a.grid == "sweeps":
-        verdicts = effects.trends(records, seed=a.seed)
-    elif rivals := grids.rivals(a.grid, records):
-        verdicts = effects.against(records, rivals, grid=a.grid, seed=a.seed)
-    if verdicts is not None:
+    verdicts = effects.verdicts(records, a.grid, dataset=a.dataset, seed=a.seed)
+    if verdicts["difference"].notna().any():
         print(results.save_table(verdicts.reset_index(), f"{name}-claims", **run))
 
 

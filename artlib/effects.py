@@ -1,4 +1,4 @@
-"""What a grid of trainings says: main effects of its factors, trends, and each row against a rival."""
+"""What a grid of trainings says: main effects of its factors, and the paper's claims about its rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from artlib import paper, tables
+from artlib import grids, paper, tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,32 +84,41 @@ def _cell_means(weights: Tensor, seeds: list[dict[int, float]], images: list[int
     return torch.stack(found).mean(0)
 
 
-def trends(
-    records: tables.Records, *, seed: int, metrics: Sequence[str] = ("IN", "K", "natural", "adversarial")
+METRICS = ("IN", "K", "natural", "adversarial")
+
+
+def verdicts(
+    records: tables.Records, grid: str, *, dataset: str, seed: int, metrics: Sequence[str] = METRICS
 ) -> "pd.DataFrame":
-    """`paper.verdicts` on `paper.trends`, of the records of `grids.sweeps`, on the images that all rows have."""
-    generator = torch.Generator().manual_seed(seed)
-    found = tables.values(records, common=True, columns=metrics)
-    return paper.verdicts(found, paper.trends(tuple(metrics)), paired=metrics, generator=generator).rename_axis("claim")
+    """`paper.verdicts` on what ART's paper says of the rows of a grid, each two on the images that both have.
 
-
-def against(records: tables.Records, rivals: Mapping[str, str], *, grid: str, seed: int) -> "pd.DataFrame":
-    """What Table 1 says of ART and PGD on CIFAR-10, of every row of `grid` that has a rival: the row as ART, it as PGD.
-
-    rivals: `grids.rivals` of the records. `paper.verdicts`, without printed values, on the images that both rows have.
+    factorial and lengths: what Table 1 says of ART and PGD, of every row of ART as ART and its rival (`grids.rivals`)
+    as PGD; sweeps: `paper.trends`; objectives: Table 5. No row where the paper says nothing.
     """
     import pandas as pd
 
-    asked = [c for c in paper.claims("cifar10") if {c.better, c.worse} == {"art", "pgd"}]
+    asked: dict[frozenset[str], list[paper.Claim]] = {}
+    for claim in _claims(records, grid, dataset=dataset):
+        if claim.metric in metrics:
+            asked.setdefault(frozenset((claim.better, claim.worse)), []).append(claim)
+    found = [paper.verdicts({}, [], generator=torch.Generator())]
+    for names, claims in asked.items():
+        pair = tables.values({name: r for name, r in records.items() if name in names}, common=True)
+        found.append(paper.verdicts(pair, claims, paired=metrics, generator=torch.Generator().manual_seed(seed)))
+    return pd.concat(found[1:] or found).drop(columns="text").rename_axis("claim")
+
+
+def _claims(records: tables.Records, grid: str, *, dataset: str) -> list[paper.Claim]:
+    if grid == "sweeps":
+        return list(paper.trends(METRICS, dataset=dataset))
+    if grid == "objectives":
+        return list(paper.claims(dataset, "table5"))
     found = []
-    for row, rival in rivals.items():
+    for row, rival in grids.rivals(grid, records).items():
         own = {"art": row, "pgd": rival}
-        sides = [(own[c.better], own[c.worse]) for c in asked]
-        claims = [
-            replace(c, id=f"{grid}/{c.metric}/{b}>{w}", better=b, worse=w, printed=None)
-            for c, (b, w) in zip(asked, sides, strict=True)
-        ]
-        pair = tables.values({name: records[name] for name in (row, rival)}, common=True)
-        options = dict(paired=[c.metric for c in asked], generator=torch.Generator().manual_seed(seed))
-        found.append(paper.verdicts(pair, claims, **options))
-    return pd.concat(found).drop(columns="text").rename_axis("claim")
+        for c in paper.claims("cifar10"):
+            if {c.better, c.worse} == set(own):
+                better, worse = own[c.better], own[c.worse]
+                id = f"{grid}/{c.metric}/{better}>{worse}"
+                found.append(replace(c, id=id, better=better, worse=worse, printed=None))
+    return found

@@ -188,9 +188,18 @@ def recipes(
 
 
 def measurement(
-    preset: str, name: str, *, dataset: str, protocol: str = "paper", seed: int = 0, **changes: Any
+    preset: str,
+    name: str,
+    *,
+    dataset: str,
+    protocol: str = "paper",
+    seed: int = 0,
+    images: int | None = None,
+    **changes: Any,
 ) -> Measurement:
     """A measurement of `MEASUREMENTS` at a preset, with `changes`. Raises ValueError for unknown names.
+
+    images: None is the preset's number.
 
     >>> from artlib import presets
     >>> m = presets.measurement("quick", "attribution_robustness", dataset="cifar10", steps=5)
@@ -209,7 +218,8 @@ def measurement(
         small = dict(k=SMALL_SIZE_K)
     if preset == "cpu" and dataset in CPU_RECIPES and name == "attribution_robustness":
         small = small | CPU_ATTACKED.get(dataset, dict(images=CPU_IMAGES))
-    return kind.of(dataset, protocol=protocol, preset=preset, **{"seed": seed, **small, **changes})
+    number = {} if images is None else {"images": images}
+    return kind.of(dataset, protocol=protocol, preset=preset, **{"seed": seed, **small, **number, **changes})
 
 
 def measurements(
@@ -219,6 +229,7 @@ def measurements(
     names: Sequence[str] = MEASURED,
     protocol: str = "paper",
     seed: int = 0,
+    images: int | None = None,
 ) -> dict[str, Measurement]:
-    """Several measurements by name; those of Table 1 unless told otherwise."""
-    return {n: measurement(preset, n, dataset=dataset, protocol=protocol, seed=seed) for n in names}
+    """Several measurements by name; those of Table 1 unless told otherwise. images: None is the preset's number."""
+    return {n: measurement(preset, n, dataset=dataset, protocol=protocol, seed=seed, images=images) for n in names}

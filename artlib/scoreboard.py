@@ -243,21 +243,32 @@ def everything(table: str = "table1", *, blank: bool = True) -> "pd.DataFrame":
     return pd.concat(found, names=["data", "training"]).fillna("")
 
 
-def claims(verdicts: "pd.DataFrame", common: "pd.DataFrame | None" = None) -> "Shown":
+def claims(
+    verdicts: "pd.DataFrame | None",
+    common: "pd.DataFrame | None" = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    titles: Mapping[str, str] | None = None,
+) -> "Shown":
     """The orderings of a table and what a run says to them, grouped by metric, with a mark and its colour.
 
     common: the verdicts on the images that all models have in common, `tables.values(records, common=True)`.
+    metrics: those that are shown, None for all. titles: of rows that `tables.title` does not know. Verdicts that are
+    None, as `recorded_claims` has them of a run without, are a sentence.
     """
     import pandas as pd
 
-    rows = []
+    if verdicts is None:
+        return Shown("none recorded yet", "none recorded yet")
+    rows, named = [], titles or {}
     for claim, v in verdicts.iterrows():
-        if pd.isna(v["difference"]):  # a side was not measured
-            continue
         metric, sides = _sides(claim)
+        if pd.isna(v["difference"]) or (metrics is not None and metric not in metrics):  # a side was not measured
+            continue
+        title = [named.get(s) or (tables.heading(s) if s.startswith("from_") else tables.title(s)) for s in sides]
         row = {
             "metric": tables.heading(metric),
-            "claim": " > ".join(tables.heading(s) if s.startswith("from_") else tables.title(s) for s in sides),
+            "claim": " > ".join(title),
             "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})",
         }
         row |= {"": v["mark"] or "", "verdict": v["verdict"] or "", "why": v["why"] or ""}

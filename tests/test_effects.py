@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from artlib import effects, grids, paper
+from artlib import effects, paper
 
 CELLS = {f"{a}{b}": dict(first=a, second=b) for a, b in itertools.product(("low", "middle", "high"), ("off", "on"))}
 
@@ -112,12 +112,18 @@ def test_all_metrics_of_the_records_unless_told():
     assert list(effects.main_effects(rec, CELLS)["metric"].unique()) == ["natural", "adversarial"]
 
 
-def test_every_art_row_is_asked_what_table_1_says_of_art_and_pgd():
-    values = {"pgd held": 0.3 + 0.2 * noise(), "art good": 0.6 + 0.2 * noise(seed=1), "art bad": 0.1 * noise(seed=2)}
-    rec = {name: {0: record(dict(enumerate(v)))} for name, v in values.items()}
+def both(values: dict[str, dict]) -> dict:
+    """Records of rows by name, the same per-image values as clean and as adversarial accuracy."""
+    rec = {name: {0: record(v)} for name, v in values.items()}
     for seeds in rec.values():
         seeds[0]["accuracy"]["values"]["adversarial"] = seeds[0]["accuracy"]["values"]["natural"]
-    found = effects.against(rec, grids.rivals("factorial", rec), grid="factorial", seed=0)
+    return rec
+
+
+def test_every_art_row_is_asked_what_table_1_says_of_art_and_pgd():
+    values = {"pgd held": 0.3 + 0.2 * noise(), "art good": 0.6 + 0.2 * noise(seed=1), "art bad": 0.1 * noise(seed=2)}
+    rec = both({name: dict(enumerate(v)) for name, v in values.items()})
+    found = effects.verdicts(rec, "factorial", dataset="cifar10", seed=0)
     assert len(found) == 2 * sum({c.better, c.worse} == {"art", "pgd"} for c in paper.claims("cifar10"))
     assert found["order"].dropna().to_dict() == {
         "factorial/natural/art good>pgd held": "reproduced",
@@ -126,3 +132,26 @@ def test_every_art_row_is_asked_what_table_1_says_of_art_and_pgd():
         "factorial/adversarial/pgd held>art bad": "reproduced",
     }
     assert found["distance_better"].isna().all()
+
+
+def test_each_two_rows_are_compared_on_the_images_that_these_two_have():
+    every, half = dict(enumerate(noise())), dict(enumerate(noise()[:30]))
+    rec = both({"lambda 0": every, "lambda 1": every, "lambda 0.25": half})
+    found = effects.verdicts(rec, "sweeps", dataset="cifar10", seed=0, metrics=["natural"])
+    assert found["images"].dropna().to_dict() == {
+        "sweeps/natural/lambda 0>lambda 1": 60,
+        "sweeps/natural/lambda 0.25>lambda 1": 30,
+    }
+
+
+def test_objectives_are_asked_what_table_5_says_and_other_rows_nothing():
+    rec = both({"art": dict(enumerate(noise() + 0.5)), "art_l2": dict(enumerate(noise()))})
+    found = effects.verdicts(rec, "objectives", dataset="cifar10", seed=0)
+    assert set(found.index) == {c.id for c in paper.claims("cifar10", "table5")}
+    assert found["order"].dropna().to_dict() == {
+        "table5/cifar10/natural/art_l2>art": "not reproduced",
+        "table5/cifar10/adversarial/art>art_l2": "reproduced",
+    }
+    asked = effects.verdicts(rec, "objectives", dataset="gtsrb", seed=0)
+    assert len(asked["order"].dropna()) == 2 and asked["distance_better"].isna().all()
+    assert effects.verdicts(rec, "others", dataset="cifar10", seed=0).empty

@@ -284,6 +284,8 @@ def test_images_of_a_measurement_by_preset():
         assert isinstance(ifia, AttributionRobustness) and isinstance(accuracy, Accuracy)
         assert (ifia.images, accuracy.images) == images
     assert presets.measurement("cpu", "attribution_robustness", dataset="gtsrb").images == 300
+    few = presets.measurements("cpu", dataset="gtsrb", images=7).values()
+    assert [m.images for m in few] == [7, 7]
 
 
 def test_the_protocol_reaches_every_preset():
