@@ -326,7 +326,7 @@ def reference(name: str) -> "pd.DataFrame | None":
     Raises ValueError when table and provenance are of different runs.
 
     >>> from artlib import results
-    >>> found = results.reference("table1-cifar10-paper-seed0").query("metric == 'IN'")
+    >>> found = results.reference("table1-cifar10-paper-seed0+1").query("metric == 'IN'")
     >>> found["training"].tolist()
     ['natural', 'pgd', 'art']
     >>> results.reference("table1-imagenet-paper-seed0") is None

@@ -33,10 +33,10 @@ COLORS = {"✓": "#009E73", "✗": "#D55E00", "?": "#777777"}  # of a mark; the 
 
 
 def runs(table: str, *, dataset: str | None = None, protocol: str | None = None) -> list[str]:
-    """The names of the recorded runs of a table, such as table1-cifar10-paper-seed0; real images first.
+    """The names of the recorded runs of a table, such as table1-cifar10-paper-seed0+1; real images first.
 
     >>> from artlib import scoreboard
-    >>> "table1-cifar10-paper-seed0" in scoreboard.runs("table1", dataset="cifar10")
+    >>> "table1-cifar10-paper-seed0+1" in scoreboard.runs("table1", dataset="cifar10")
     True
     """
     middle = f"{dataset or '*'}-{protocol or '*'}"
@@ -174,7 +174,7 @@ def recorded(run: str, *, printed: str = "table1", setting: str | None = None) -
     """`board` of a recorded run; a sentence where there is none.
 
     >>> from artlib import scoreboard
-    >>> board = scoreboard.recorded("table1-cifar10-paper-seed0")
+    >>> board = scoreboard.recorded("table1-cifar10-paper-seed0+1")
     >>> board.loc["ART", "IN"].split(" | ")[0]  # what the paper prints stands before what was measured
     '92.90'
     """

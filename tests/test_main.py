@@ -215,7 +215,7 @@ def test_status_names_what_is_recorded_stored_and_unfinished(models, capsys):
     (path,) = models.glob("*.safetensors")
     assert re.search(rf"^model     {re.escape(path.name)}: commit [0-9a-f]{{7}}, 0 minutes$", out, re.MULTILINE)
     assert "stopped   half.checkpoint" in out and f"measurements in {models}: 1" in out
-    assert "recorded  table1-cifar10-paper-seed0: cpu preset" in out
+    assert "recorded  table1-cifar10-paper-seed0+1: cpu preset" in out
 
 
 def test_the_exit_status_of_the_command():
