@@ -165,12 +165,15 @@ def by_length(
     """A table of `lengths` with the training's name in the place of the row's, and columns epochs and F.
 
     F: forward passes of single images that the training took, about. Another lambda or step is another training.
-    histories: by row, of its training record; the last epoch's L_attr, as the loss saw it, becomes a metric.
+    histories: by row, of its training record; what the guard saw last at the end of ART's own attack, L_attr with the
+    running statistics, those of the network that is used, becomes a metric.
     """
     import pandas as pd
 
     rows = [
-        {"training": n, "metric": "L_attr", "mean": h[-1]["L_attr"]} for n, h in histories.items() if "L_attr" in h[-1]
+        {"training": n, "metric": "L_attr", "mean": h[-1]["guard"]["running"]["raised"][1]}
+        for n, h in histories.items()
+        if "L_attr" in h[-1] and "guard" in h[-1]
     ]
     parts = pd.DataFrame(rows, columns=["training", "metric", "mean"]).assign(
         low=lambda t: t["mean"], high=lambda t: t["mean"]

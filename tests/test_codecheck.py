@@ -56,8 +56,10 @@ def test_a_result_says_what_makes_it(item):
 
 
 def test_the_readme_marks_the_notebooks_with_a_recorded_run_on_real_images():
-    """Built-in images are drawn; a benchmark is no run."""
+    """Its own, or a grid's, of which it reads the files; built-in images are drawn, a benchmark is no run."""
     runs = re.findall(r"notebooks/(\w+)\.ipynb out\.ipynb -p preset \w+ -p dataset (?!blossoms)", TEXT)
+    for grid in set(re.findall(r"reference/(grid-\w+-(?!blossoms)\w+)-seed", TEXT)):
+        runs += [p.stem for p in sorted((ROOT / "notebooks").glob("*.ipynb")) if f'real = \\"{grid}-' in p.read_text()]
     marked = re.findall(r"^      (\w+)\.ipynb +● ", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert marked == sorted(set(runs))
 

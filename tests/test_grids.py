@@ -161,7 +161,8 @@ def test_a_table_of_lengths_has_costs_and_the_last_l_attr():
     rows = grids.lengths("cpu", dataset="cifar10")
     names = ["natural 2", "art 2", "art 16", "art 4 lambda 2"]
     table = pd.DataFrame({"training": names, "metric": "IN", "mean": 5.0, "low": 4.0, "high": 6.0, "images": 7})
-    histories = {n: [{"loss": 1.0, "L_attr": 0.9}, {"loss": 1.0, "L_attr": 0.7}] for n in names[1:]}
+    seen = [{"running": {"raised": [0.6, raised, 0.0, 0.0]}} for raised in (0.9, 0.7)]
+    histories = {n: [{"loss": 1.0, "L_attr": 0.8, "guard": guard} for guard in seen] for n in names[1:]}
     found = grids.by_length(table, rows, histories | {"natural 2": [{"loss": 1.0}]}, images=100)
     assert found["training"].tolist()[:4] == ["natural", "art", "art", "art lambda 2"]
     assert found["epochs"].tolist()[:4] == [2, 2, 16, 4]

@@ -31,7 +31,7 @@ def short(found: "pd.DataFrame") -> "pd.DataFrame":
 
 def whole(text: str) -> str:
     """figures/reference/README.md with every recorded run of Table 1."""
-    found = scoreboard.everything("table1", blank=False)
+    found = scoreboard.everything("table1")
     parts = (f"**{data}**\n\n{scoreboard.markdown(found.loc[data])}" for data in found.index.unique(0))
     return _filled(text, "\n\n".join(parts))
 

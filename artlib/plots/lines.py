@@ -121,7 +121,8 @@ def guard_lines(table: "pd.DataFrame", *, raised: str = "L_attr", title: str = "
     """What the guard of ART saw over a training: a column a training, `raised` above, accuracy below, by epoch.
 
     One line for each statistics that the network was looked at with: solid at the end of the training's own attack,
-    dotted at its start. table: as `tables.guarded` makes it. Raises ValueError for an empty one.
+    dotted at its start. `raised` has an axis of its own in each: in a collapse it falls by more than an attack gains.
+    table: as `tables.guarded` makes it. Raises ValueError for an empty one.
     """
     import matplotlib.pyplot as plt
 
@@ -132,7 +133,7 @@ def guard_lines(table: "pd.DataFrame", *, raised: str = "L_attr", title: str = "
         zip(("held", "running", "batch"), zip(("#009E73", "#0072B2", "#D55E00"), "o^s", strict=True), strict=True)
     )
     with plt.rc_context(style()):
-        size = dict(figsize=(1.4 + 2.3 * len(names), 3.8), squeeze=False, sharex="col", sharey="row")
+        size = dict(figsize=(1.4 + 2.3 * len(names), 3.8), squeeze=False, sharex="col")
         fig, axes = plt.subplots(2, len(names), **size)
         plt.close(fig)
         for (name, statistics, point), rows in table.groupby(["training", "statistics", "point"], sort=False):

@@ -10,7 +10,7 @@ from test_checkpoint import stopped
 from torch import nn
 from toys import fitting, same, tiny, toy, train
 
-from artlib import costs, models
+from artlib import costs, files, models, paths
 from artlib.attacks.balls import Linf
 from artlib.models import STATISTICS, normalised_by
 from artlib.trainings import PROTOCOLS, TRAININGS, Art, Batch, InnerAttack, Natural, Pgd, Recipe, Trades, guard
@@ -278,6 +278,34 @@ def test_nothing_is_said_of_a_network_that_no_attack_moves():
     """An untrained one: all is as at the start."""
     still = batch_statistics(0.693, 0.693, 0.693, 0.1, 0.1, 0.1)
     assert all(guard.warning(kind(statistics=s), still) == "" for kind in ATTACKS.values() for s in STATISTICS)
+
+
+def recorded() -> dict[str, tuple[InnerAttack, list[dict]]]:
+    """The attack and the looks of every recorded training of ART and PGD, by run and row."""
+    found = {}
+    for path in sorted(paths.REFERENCE.glob("*.json")):
+        about = files.read_json(path)
+        trainings = about.get("trainings") if isinstance(about, dict) else None
+        for row, t in (trainings if isinstance(trainings, dict) else {}).items():
+            looks = [entry["guard"] for entry in t.get("history", ()) if "guard" in entry]
+            training = t["recipe"]["training"] if looks else {}
+            if kind := {"Art": Art, "Pgd": Pgd}.get(training.get("kind")):
+                found[f"{path.stem}: {row}"] = kind(statistics=training["statistics"]), looks
+    return found
+
+
+def test_of_all_recorded_trainings_it_speaks_in_those_that_fail_and_in_no_other():
+    """ART with batch statistics, whose attack is harmless, and the collapses at running ones."""
+    every = recorded()
+    spoken = {name: [guard.warning(attack, look) for look in looks] for name, (attack, looks) in every.items()}
+    harmless = {name for name, told in spoken.items() if any("hardly attacks" in t for t in told)}
+    broken = {name for name, told in spoken.items() if any("another network" in t for t in told)}
+    attacks = {name: attack for name, (attack, _) in every.items()}
+    assert harmless == {n for n, a in attacks.items() if isinstance(a, Art) and a.statistics == "batch"}
+    assert {n.split(": ")[1] for n in harmless} >= {"art batch pixels 1.5", "art authors"}
+    collapsed = ("art running normalized 1.5", "art running normalized 5", "art running pixels 5")
+    assert {n.split(": ")[1] for n in broken} == set(collapsed)
+    assert sum(a.statistics == "held" for a in attacks.values()) > 30
 
 
 # ------------------------------------------------------------------ in a training
