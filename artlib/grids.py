@@ -175,8 +175,10 @@ def by_length(
         for n, h in histories.items()
         if "L_attr" in h[-1] and "guard" in h[-1]
     ]
-    parts = pd.DataFrame(rows, columns=["training", "metric", "mean"]).assign(
-        low=lambda t: t["mean"], high=lambda t: t["mean"]
+    parts = (
+        pd.DataFrame(rows, columns=["training", "metric", "mean"])
+        .astype({"mean": float})
+        .assign(low=lambda t: t["mean"], high=lambda t: t["mean"])
     )
     found = pd.concat([table[["training", "metric", "mean", "low", "high"]], parts], ignore_index=True)
     own = found["training"].map(recipes)
