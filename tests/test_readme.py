@@ -6,9 +6,11 @@ import shlex
 import pytest
 import torch
 import torchvision
+import yaml
 from PIL import Image
+from workflow import plan
 
-from artlib import models, results
+from artlib import models, presets, results
 from artlib.__main__ import _parser
 from artlib.paths import ROOT
 
@@ -56,7 +58,7 @@ def test_your_own_network(tmp_path, monkeypatch, capsys):
 
 
 COMMANDS = sorted(
-    set(re.findall(r"python -m artlib ((?:train|judge|grid|audit|estimate|download|list|status)\b[^`|\n]*)", TEXT))
+    set(re.findall(r"-m artlib ((?:train|judge|grid|audit|estimate|download|list|status)\b[^`|\n]*)", TEXT))
 )
 
 
@@ -64,6 +66,16 @@ COMMANDS = sorted(
 def test_the_commands_are_those_of_the_command_line(command):
     words = shlex.split(command)
     assert _parser(words[0]).parse_args(words).command == words[0]
+
+
+def test_the_papermill_command_gives_a_notebook_parameters_that_it_takes():
+    """Its notebook runs under nbval; here what the line gives it: names that it has, and values that are allowed."""
+    (command,) = re.findall(r"\S*papermill (notebooks/.*?)\n\n", TEXT, re.DOTALL)
+    notebook, out, *_ = shlex.split(command.replace("\\\n", " "))
+    given = dict(re.findall(r"-p (\w+) (\w+)", command)) | yaml.safe_load(re.search(r"-y '(.*?)'", command)[1])
+    known = plan.parameters(ROOT / notebook)
+    assert out == "out.ipynb" and set(given) <= set(known)
+    presets.check(**known | given)
 
 
 def test_the_targets_are_those_of_the_makefile():
