@@ -8,11 +8,11 @@ import torch
 import torchvision
 import yaml
 from PIL import Image
-from workflow import plan
 
 from artlib import models, presets, results
 from artlib.__main__ import _parser
 from artlib.paths import ROOT
+from workflow import plan
 
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
