@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from artlib import data, models
+from artlib import data, models, paths
 from artlib.data import ImageSet, batches
 from artlib.data.loading import decoded
 from artlib.data.pictures import decode
@@ -89,9 +89,11 @@ def classifier(
     """A model from pixels in [0, 1] to logits, in eval mode, that the attacks of `artlib.attacks` can be run on, too.
 
     model: a module or a function, of normalised images if `mean` and `std` are given, else of pixels; a name in
-    `models.public.PUBLIC`; a name of torchvision's, with its own weights, normalised as ImageNet unless told
-    otherwise; or "FILE.py:NAME", a module or function in a file, or what makes one when called with nothing. `weights`
-    is a file of them: safetensors, or what torch.save writes of a state_dict. Raises ValueError for anything else.
+    `models.public.PUBLIC`, with its file's weights and normalisation; a name of torchvision's, also one of those whose
+    file is not there, with torchvision's weights, normalised as ImageNet unless told otherwise; or "FILE.py:NAME", a
+    module or function in a file, or what makes one when called with nothing. `weights` is a file of them: safetensors,
+    or what torch.save writes of a state_dict. Raises ValueError for anything else, FileNotFoundError for weights that
+    are neither here nor can be downloaded.
 
     >>> import torch
     >>> from artlib import audit
@@ -103,7 +105,7 @@ def classifier(
         raise ValueError("mean and std belong together: give both, or none for a model of pixels in [0, 1]")
     if isinstance(model, str):
         if model in public.PUBLIC and weights is None:
-            return Classifier(public.load(model)).eval()
+            return Classifier(_public(model)).eval()
         path, _, name = model.rpartition(":")
         if path:
             model = _of_file(Path(path).expanduser(), name)
@@ -149,18 +151,41 @@ def _load(model: nn.Module | Callable, path: Path) -> None:
         raise ValueError(f"{path} does not hold a state_dict of this network: {why}") from None
 
 
+def _public(name: str) -> nn.Module:
+    """A network of `PUBLIC` by its file; without that by torchvision's weights, where torchvision has the name."""
+    about, path = public.PUBLIC[name], paths.DATA / public.PUBLIC[name].file
+    if path.exists():
+        return public.load(name)
+    if name not in _known():
+        address = f"https://github.com/{about.source}"
+        way = f"put the weights of {about.title} there, as safetensors; they are from {address}"
+        raise FileNotFoundError(f"{path} is not there: {way}, data/README.md says more")
+    try:
+        return models.wrap(_torchvision(name, own=True), *IMAGENET)
+    except FileNotFoundError as error:
+        way = f"put the weights of {about.source} there, as safetensors"
+        raise FileNotFoundError(f"{path} is not there, and {error}; or {way}") from None
+
+
+def _known() -> list[str]:
+    """The names of torchvision's classifiers."""
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
 def _torchvision(name: str, *, own: bool) -> nn.Module:
     import torchvision
 
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
+    if name not in (known := _known()):
         near = list(dict.fromkeys([*public.PUBLIC, *(n for n in known if n[:4] == name[:4])]))[:12]
         raise ValueError(f"unknown network {name!r}; a name of torchvision.models, or one of {', '.join(near)}")
     try:
         return torchvision.models.get_model(name, weights="DEFAULT" if own else None)
     except OSError as error:
         raise FileNotFoundError(
-            f"torchvision's weights of {name} cannot be had here ({error}); give weights=FILE.safetensors"
+            f"torchvision's weights of {name} cannot be downloaded ({error}): connect to a network, or give a file of "
+            "them, weights=FILE (--weights FILE)"
         ) from None
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from urllib.error import URLError
 
 import jsonschema
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from artlib import audit, data, results
+from artlib import audit, data, paths, results
 from artlib.__main__ import main
 from artlib.audit import SCHEMA, Questions
 from artlib.audit.remarks import remarks
@@ -431,3 +432,45 @@ def test_other_steps_than_the_recorded_ones_are_told():
     for name in ("table1-cifar10-paper-seed0+1", "networks-of-others-cifar10_official_200-paper-seed0"):
         asked = json.loads((results.REFERENCE / f"{name}.json").read_text())["measurements"]
         assert (asked["attribution_robustness"]["steps"], asked["accuracy"]["steps"]) == (50, 40)
+
+
+@pytest.fixture
+def nothing_here(tmp_path, monkeypatch):
+    """No weights below the data folder, none in torch's cache, and no network."""
+
+    def offline(*args, **options):
+        raise URLError("no network")
+
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    return tmp_path
+
+
+def test_a_public_name_without_its_file_takes_torchvisions_weights(nothing_here):
+    own = torchvision.models.squeezenet1_1()
+    address = torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url
+    cached = nothing_here / "cache" / "hub" / "checkpoints" / address.rsplit("/", 1)[1]
+    cached.parent.mkdir(parents=True)
+    torch.save(own.state_dict(), cached)
+    x, (mean, std) = pixels(1, 3, 32, 32), (torch.tensor(v)[:, None, None] for v in audit.IMAGENET)
+    torch.testing.assert_close(audit.classifier("squeezenet1_1")(x), own.eval()((x - mean) / std))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "squeezenet1_1",
+            "squeezenet1_1.safetensors is not there, and torchvision's weights of squeezenet1_1 cannot be downloaded "
+            "(<urlopen error no network>): connect to a network, or give a file of them, weights=FILE (--weights FILE); "
+            "or put the weights of SqueezeNet v1.1 (Iandola et al.) there, as safetensors",
+        ),
+        ("resnet2b_adv", "there, as safetensors; they are from https://github.com/Verified-Intelligence/alpha-beta-"),
+        ("resnet18", "torchvision's weights of resnet18 cannot be downloaded (<urlopen error no network>): connect to"),
+    ],
+)
+def test_weights_that_cannot_be_had_name_the_ways_out(name, message, nothing_here):
+    with pytest.raises(FileNotFoundError, match=re.escape(message)) as error:
+        audit.classifier(name)
+    assert "\n" not in str(error.value)
