@@ -132,7 +132,10 @@ class Work:
     loops: dict[str, tuple[int, int]] = field(default_factory=dict)  # the shortest that can run, the real length
 
     def on(self, images: int, *, device: torch.device | str = "cpu", **loops: int) -> Callable[[], object]:
-        """The work on so many random images, to be called, with real loops or those given; on a copy of `net`."""
+        """The work on so many random images, to be called, with real loops or those given.
+
+        On a copy of `net`, which may say by `__deepcopy__` that it cannot be one, as an audited function does.
+        """
         lengths = {name: length for name, (_, length) in self.loops.items()} | loops
         return partial(self.run, copy.deepcopy(self.net).to(device), _noise(images, self.shape).to(device), **lengths)
 

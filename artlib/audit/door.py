@@ -1,5 +1,6 @@
 """What an audit accepts as a classifier and as images, and one clear sentence for what it does not."""
 
+import copy
 import inspect
 import runpy
 from collections.abc import Callable
@@ -72,6 +73,14 @@ class Classifier(nn.Module):
         hard = HardGates(self.gate) if hasattr(self, "gate") else nullcontext()
         with sdpa_kernel(SDPBackend.MATH), hard:
             return self.net(x)
+
+    def __deepcopy__(self, memo: dict) -> "Classifier":
+        """Itself around a function: a copy's modules would not be those that the function calls."""
+        if not isinstance(self.net, nn.Module):
+            return self
+        memo[id(self)] = found = self.__class__.__new__(self.__class__)
+        found.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return found
 
 
 def weight_count(net: nn.Module) -> int:

@@ -1,5 +1,6 @@
 """Any classifier can be audited, and what cannot says why; the report stands alone and is what its schema says."""
 
+import copy
 import json
 import re
 import shutil
@@ -463,8 +464,8 @@ def test_a_public_name_without_its_file_takes_torchvisions_weights(nothing_here)
         (
             "squeezenet1_1",
             "squeezenet1_1.safetensors is not there, and torchvision's weights of squeezenet1_1 cannot be downloaded "
-            "(<urlopen error no network>): connect to a network, or give a file of them, weights=FILE (--weights FILE); "
-            "or put the weights of SqueezeNet v1.1 (Iandola et al.) there, as safetensors",
+            "(<urlopen error no network>): connect to a network, or give a file of them, weights=FILE (--weights FILE);"
+            " or put the weights of SqueezeNet v1.1 (Iandola et al.) there, as safetensors",
         ),
         ("resnet2b_adv", "there, as safetensors; they are from https://github.com/Verified-Intelligence/alpha-beta-"),
         ("resnet18", "torchvision's weights of resnet18 cannot be downloaded (<urlopen error no network>): connect to"),
@@ -474,3 +475,12 @@ def test_weights_that_cannot_be_had_name_the_ways_out(name, message, nothing_her
     with pytest.raises(FileNotFoundError, match=re.escape(message)) as error:
         audit.classifier(name)
     assert "\n" not in str(error.value)
+
+
+def test_how_long_an_audit_takes_is_said_of_a_function_too():
+    """It is counted on a copy of a module, and on a function itself, which goes on calling its own modules."""
+    own, images = net(), data.load("blossoms", "test", size=28, limit=4)
+    for model in (own, lambda x: own(x), own.forward):
+        assert audit.estimate(model, images, FEW).endswith(" on this machine")
+    copied = copy.deepcopy(audit.classifier(own))
+    assert copied.net is not own and torch.equal(copied.net[0].weight, own[0].weight)
