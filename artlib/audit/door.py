@@ -3,7 +3,7 @@
 import copy
 import inspect
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +113,8 @@ def classifier(
     if (mean is None) != (std is None):
         raise ValueError("mean and std belong together: give both, or none for a model of pixels in [0, 1]")
     if isinstance(model, str):
-        if model in public.PUBLIC and weights is None:
+        if model in public.PUBLIC and (weights is None or model not in _known()):
+            _refuse_beside(model, mean=mean, weights=weights)
             return Classifier(_public(model)).eval()
         path, _, name = model.rpartition(":")
         if path:
@@ -128,6 +129,14 @@ def classifier(
         _load(model, Path(weights).expanduser())
     net = Classifier(model)
     return (net if mean is None else models.wrap(net, mean, std)).eval()
+
+
+def _refuse_beside(name: str, **given: object) -> None:
+    if unused := [each for each, value in given.items() if value is not None]:
+        told = "mean and std" if unused[0] == "mean" else unused[0]
+        raise ValueError(
+            f"{name} has {told} of its own: leave {told} out, or give the network itself, as a module or FILE.py:NAME"
+        )
 
 
 def _of_file(path: Path, name: str) -> nn.Module | Callable[[Tensor], Tensor]:
@@ -149,15 +158,52 @@ def _load(model: nn.Module | Callable, path: Path) -> None:
         raise ValueError("weights go with a name of torchvision's or a module; a function has its own")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of weights {path}")
-    if path.suffix == ".safetensors":
-        public.load_weights(nn.Sequential(nn.Identity(), model), path)
-        return
+    found = _unwrapped(_read(path), path)
+    for prefix in ("module.", "_orig_mod."):  # of a network that was trained in parallel, or compiled
+        if all(k.startswith(prefix) for k in found) and not any(k.startswith(prefix) for k in model.state_dict()):
+            found = {k.removeprefix(prefix): v for k, v in found.items()}
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(found.get("state_dict", found))
-    except (RuntimeError, UnpicklingError, AttributeError, EOFError) as error:
+        model.load_state_dict(found)
+    except RuntimeError as error:
         why = str(error).splitlines()[-1].strip()
         raise ValueError(f"{path} does not hold a state_dict of this network: {why}") from None
+
+
+WHOLE = """only tensors are read; save the network's by torch.save(model.state_dict(), path), or give
+FILE.py:NAME of what makes the network with its weights"""
+
+
+def _read(path: Path) -> object:
+    """What a file of weights holds; ValueError where that is no tensors, such as a pickled model, or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); fetch it again") from None
+    except (RuntimeError, UnpicklingError, AttributeError, EOFError) as error:
+        if "GLOBAL" in str(error) or "TorchScript" in str(error):
+            told = " ".join(WHOLE.split())
+            raise ValueError(f"{path} holds a whole model or other objects: {told}") from None
+        raise ValueError(f"{path} does not hold a state_dict: it is damaged, or no file of torch.save") from None
+
+
+def _unwrapped(found: object, path: Path) -> Mapping[str, Tensor]:
+    """The one state_dict in what was read, also in a checkpoint that has it beside other things."""
+
+    def weights(value: object) -> bool:
+        return isinstance(value, Mapping) and len(value) > 0 and all(isinstance(v, Tensor) for v in value.values())
+
+    if weights(found):
+        return found
+    names = [name for name, value in found.items() if weights(value)] if isinstance(found, Mapping) else []
+    if len(names) == 1:
+        return found[names[0]]
+    told = (
+        f"state_dicts by the names {', '.join(map(repr, names))}" if names else f"a {type(found).__name__} without one"
+    )
+    raise ValueError(f"{path} must hold one state_dict, and holds {told}; save the one that is meant alone")
 
 
 def _public(name: str) -> nn.Module:
@@ -187,6 +233,8 @@ def _torchvision(name: str, *, own: bool) -> nn.Module:
     import torchvision
 
     if name not in (known := _known()):
+        if Path(name).expanduser().is_file():
+            raise ValueError(f"{name} is a file: give the name of a network in it, too, FILE.py:NAME")
         near = list(dict.fromkeys([*public.PUBLIC, *(n for n in known if n[:4] == name[:4])]))[:12]
         raise ValueError(f"unknown network {name!r}; a name of torchvision.models, or one of {', '.join(near)}")
     try:
@@ -234,7 +282,13 @@ def image_set(
         found = replace(found.subset(_choice(len(found), most)), note=note)
     if not len(found):
         raise ValueError("there are no images to audit")
-    found, classes = _taken(model, found)
+    try:
+        found, classes = _taken(model, found)
+    except ValueError as error:
+        if not isinstance(images, Path | str) or "does not take images" not in str(error):
+            raise
+        told = f"they are {'resized to ' if size else ''}{' x '.join(map(str, found.images.shape[2:]))} pixels"
+        raise ValueError(f"{error}; {told}: give the network's own size, size=... (--size)") from None
     if len(found.classes) == 1:  # none were given
         note = _joined(PREDICTED, found.note)
         found = replace(found, classes=tuple(map(str, range(classes))), note=note)

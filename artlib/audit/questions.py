@@ -68,6 +68,9 @@ class Questions(Settings):
     def __post_init__(self) -> None:
         if isinstance(self.eps, int | float) and 1 < self.eps <= 255:
             raise ValueError(f"eps is {self.eps:g}; pixels are in [0, 1] here: write {self.eps:g}/255")
+        for name in ("attributions", "objectives"):
+            if isinstance(value := getattr(self, name), str):  # one name
+                object.__setattr__(self, name, (value,))
         super().__post_init__()
         for name, known in (("attributions", ATTRIBUTIONS), ("objectives", attacks())):
             if not getattr(self, name):
@@ -107,9 +110,16 @@ class Questions(Settings):
         """
         p = next(model.parameters())
         x = images.images[[0, -1]].to(p.device, p.dtype) / 255
-        with torch.no_grad(), frozen(model):
-            y = model(x.clone()).argmax(1)
+        with torch.enable_grad(), frozen(model):
+            leaf = x.clone().requires_grad_()
+            logits = model(leaf.clone())
+        y = logits.detach().argmax(1)
         check_batch(x, y, model)
+        if not logits.requires_grad or torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] is None:
+            raise ValueError(
+                "the network's forward runs without gradients, which explanations and attacks are made of: take "
+                "torch.no_grad, torch.inference_mode or detach out of it"
+            )
         blind = all(o != TARGETED and getattr(OBJECTIVES[o], "blind", False) for o in self.objectives)
         if not blind:
             check_smooth(model, x)

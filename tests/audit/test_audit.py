@@ -44,6 +44,9 @@ def pixels(*shape: int) -> torch.Tensor:
 WRONG = (net()((255 * pixels(2, 3, 8, 8)).round() / 255).argmax(1) + 1) % 4
 
 
+HALF = dict(mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
 def run(model, images, **options) -> audit.Audit:
     return audit.audit(model, images, progress=False, device="cpu", **{"questions": FEW} | options)
 
@@ -117,6 +120,27 @@ def test_mean_and_std_are_of_pixels():
         ),
         (net(), pixels(2, 3, 8, 8) * 255, {}, "divide by 255"),
         (net(), pixels(2, 3, 8, 8), dict(mean=(0.5,) * 3), "mean and std belong together"),
+        ("resnet2b_adv", pixels(2, 3, 8, 8), HALF, "resnet2b_adv has mean and std of its own: leave mean and std out"),
+        (
+            "squeezenet1_1",
+            pixels(2, 3, 8, 8),
+            HALF,
+            "squeezenet1_1 has mean and std of its own: leave mean and std out",
+        ),
+        (
+            "resnet2b_adv",
+            pixels(2, 3, 8, 8),
+            dict(weights="a.pt"),
+            "resnet2b_adv has weights of its own: leave weights",
+        ),
+        (__file__, pixels(2, 3, 8, 8), {}, "test_audit.py is a file: give the name of a network in it, too, FILE.py:"),
+        (torch.no_grad()(net()), pixels(2, 3, 8, 8), {}, "the network's forward runs without gradients, which explan"),
+        (
+            lambda x: nn.Conv2d(3, 4, 8)(x.detach()).flatten(1),
+            pixels(2, 3, 8, 8),
+            {},
+            "torch.no_grad, torch.inference_mode or detach out of it",
+        ),
         (net(), pixels(0, 3, 8, 8), {}, "there are no images to audit"),
         (net(), pixels(0), dict(labels=torch.tensor([])), "there are no images to audit: the tensor has shape (0,)"),
         (net(), pixels(3, 8, 8), {}, "images have shape (3, 8, 8); give (N, C, H, W), of one image images[None]"),
@@ -200,6 +224,9 @@ def test_questions_by_name():
     asked = dict(images=3, steps=2, ig_steps=2, attributions=["gradient"], objectives=["topk"], k=20)
     found = audit.audit(net(), pixels(8, 3, 10, 10), progress=False, device="cpu", **asked)
     assert found.about["questions"] == Questions(**asked).plain()
+    assert Questions(objectives="topk", attributions="gradient") == Questions(
+        objectives=("topk",), attributions=("gradient",)
+    )
     for options, message in (
         (dict(questions=FEW, k=3), r"give questions, or k, not both: questions=Questions\(k=...\)"),
         (dict(epss=3), "does not take 'epss'; its questions are attributions, objectives, images, eps, steps, k, ig"),
@@ -240,10 +267,18 @@ def test_a_network_in_a_file_and_its_weights(tmp_path):
         audit.classifier(f"{tmp_path}/other.py:Net")
     first = audit.classifier(f"{tmp_path}/own.py:Net")
     tensors = {name.removeprefix("net."): v for name, v in first.state_dict().items()}
-    torch.save(tensors, tmp_path / "a.pt")
-    torch.save({"state_dict": tensors, "epoch": 3}, tmp_path / "b.pth")
-    save_file(tensors, tmp_path / "c.safetensors")
-    for file in ("a.pt", "b.pth", "c.safetensors"):
+    parallel = {f"module.{name}": v for name, v in tensors.items()}
+    files = {
+        "a.pt": tensors,
+        "b.pth": {"state_dict": tensors, "epoch": 3, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
+        "c.pt": {"model": parallel},
+        "d.pt": {f"_orig_mod.{name}": v for name, v in tensors.items()},
+    }
+    for file, kept in files.items():
+        torch.save(kept, tmp_path / file)
+    save_file({name: v.half() for name, v in tensors.items()}, tmp_path / "e.safetensors")
+    save_file(parallel, tmp_path / "f.safetensors")
+    for file in (*files, "f.safetensors"):
         again = audit.classifier(f"{tmp_path}/own.py:Net", weights=tmp_path / file)
         assert torch.equal(again(pixels(2, 3, 8, 8)), first(pixels(2, 3, 8, 8)))
     for wrong, message in (
@@ -252,9 +287,46 @@ def test_a_network_in_a_file_and_its_weights(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             audit.classifier(wrong, weights=tmp_path / "a.pt")
-    (tmp_path / "d.pt").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="does not hold a state_dict"):
-        audit.classifier(f"{tmp_path}/own.py:Net", weights=tmp_path / "d.pt")
+    half = audit.classifier(f"{tmp_path}/own.py:Net", weights=tmp_path / "e.safetensors")
+    assert half.net[0].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (b"nothing", "does not hold a state_dict: it is damaged, or no file of torch.save"),
+        (net(), "holds a whole model or other objects: only tensors are read; save the network's by torch.save(model."),
+        (
+            {"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}},
+            "holds state_dicts by the names 'model', 'ema'; ",
+        ),
+        ({"epoch": 3}, "must hold one state_dict, and holds a dict without one; save the one that is meant alone"),
+        ([1, 2], "must hold one state_dict, and holds a list without one"),
+        ({"0.weight": torch.ones(1)}, "does not hold a state_dict of this network: size mismatch for 0.weight"),
+    ],
+    ids=lambda v: None,
+)
+def test_what_weights_are_not_is_said(kept, message, tmp_path):
+    path = tmp_path / "a.pt"
+    path.write_bytes(kept) if isinstance(kept, bytes) else torch.save(kept, path)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        audit.classifier(net(), weights=path)
+    assert "\n" not in str(error.value) and "http" not in str(error.value)
+    (tmp_path / "a.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"a.safetensors is damaged \(.*\); fetch it again"):
+        audit.classifier(net(), weights=tmp_path / "a.safetensors")
+
+
+def test_a_network_of_small_images_is_told_of_the_size(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    small = audit.classifier(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4)))
+    with pytest.raises(
+        ValueError, match=r"they are 224 x 224 pixels: give the network's own size, size=... \(--size\)"
+    ):
+        audit.image_set(tmp_path, small)
+    with pytest.raises(ValueError, match=r"they are resized to 9 x 9 pixels"):
+        audit.image_set(tmp_path, small, size=9)
+    assert len(audit.image_set(tmp_path, small, size=8)) == 1
 
 
 def test_folders(tmp_path):
