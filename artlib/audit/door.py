@@ -2,22 +2,26 @@
 
 import copy
 import inspect
+import re
 import runpy
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from artlib import data, models, paths
 from artlib.data import ImageSet, batches
-from artlib.data.loading import decoded
+from artlib.data.loading import _balanced_first, decoded
 from artlib.data.pictures import decode
 from artlib.data.raw import Raw
 from artlib.data.sources.folder import SUFFIXES, folder
@@ -29,6 +33,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std of torch
 
 
 PREDICTED = "labels are what the model predicts"
+UNKNOWN = "no module was found in it: give the module itself"
 
 
 class HardGates(TorchFunctionMode):
@@ -50,20 +55,15 @@ class Classifier(nn.Module):
     """A module or a function from pixels (N, C, H, W) in [0, 1] to logits (N, classes), ready for second derivatives.
 
     Attention inside it is made of matrix products, as torch's fused kernels have no second derivative, nor have hard
-    swish and hard sigmoid. Of a method or function the modules that it calls by name are known, and their ReLUs become
-    softplus where an attack needs that.
+    swish and hard sigmoid. Of anything else that is called the modules are known that `reached` finds, and their ReLUs
+    become softplus where an attack needs that.
     """
 
     def __init__(self, net: nn.Module | Callable[[Tensor], Tensor]):
         super().__init__()
-        self.net = net
-        if isinstance(owner := getattr(net, "__self__", None), nn.Module):
-            self.owner = owner
-        elif inspect.isfunction(net):
-            seen = inspect.getclosurevars(net)
-            self.called = nn.ModuleList(
-                dict.fromkeys(v for v in {**seen.globals, **seen.nonlocals}.values() if isinstance(v, nn.Module))
-            )
+        self.net, self.title = net, title_of(net)
+        if not isinstance(net, nn.Module):
+            self.called = nn.ModuleList(reached(net))
         if any(isinstance(m, nn.Hardswish | nn.Hardsigmoid) for m in self.modules()):
             self.gate = nn.ReLU()
         if next(self.parameters(), None) is None:
@@ -81,6 +81,76 @@ class Classifier(nn.Module):
         memo[id(self)] = found = self.__class__.__new__(self.__class__)
         found.__dict__ = copy.deepcopy(self.__dict__, memo)
         return found
+
+
+def title_of(net: object) -> str:
+    """What messages call a network: its class, or the name of a function."""
+    if isinstance(net, partial):
+        return title_of(net.func)
+    name = getattr(net, "__name__", type(net).__name__)
+    return "the function" if name == "<lambda>" else name
+
+
+@contextmanager
+def named(model: nn.Module) -> Iterator[None]:
+    """In this block a ValueError tells of the network by its own name, and, where no module is known, to give that."""
+    try:
+        yield
+    except ValueError as error:
+        found = next((m for m in model.modules() if isinstance(m, Classifier)), None)
+        if found is None:
+            raise
+        told = re.sub(rf"^({type(model).__name__}|Classifier) ", f"{found.title} ", str(error))
+        if not isinstance(found.net, nn.Module) and not len(found.called):
+            told = told.replace("write F.relu(x)", f"{UNKNOWN}, or write F.relu(x)")
+        raise ValueError(told) from None
+
+
+def reached(model: object) -> list[nn.Module]:
+    """The modules that a model calls: itself, or those that a function, method, partial or object has by name.
+
+    Looked into are closures, the global names of a function, what a partial is given, an object's attributes, and lists
+    and dicts of a hundred at most, whatever lies in each other.
+    """
+    found, seen, left = [], {}, [model]
+    while left:
+        value = left.pop(0)
+        if id(value) in seen or isinstance(value, type | ModuleType):
+            continue
+        seen[id(value)] = value  # held, so that no other object gets its id
+        if isinstance(value, nn.Module):
+            found.append(value)
+        else:
+            left += _parts(value)
+    return found
+
+
+def _parts(value: object) -> list[object]:
+    if isinstance(value, partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if inspect.ismethod(value):
+        return [value.__self__, value.__func__]
+    if inspect.isfunction(value) and str(value.__module__).split(".")[0] not in ("torch", "torchvision", "artlib"):
+        with suppress(ValueError):  # a name that has no value yet
+            names = inspect.getclosurevars(value)
+            return [*names.nonlocals.values(), *names.globals.values(), *(value.__defaults__ or ())]
+        return []
+    if isinstance(value, list | tuple | dict):
+        return list(value.values() if isinstance(value, dict) else value)[:100]
+    if inspect.isroutine(value) or isinstance(value, Tensor) or not hasattr(value, "__dict__"):
+        return []
+    return [*vars(value).values(), *([value.__call__] if callable(value) else [])]
+
+
+@contextmanager
+def modes_kept(model: object) -> Iterator[None]:
+    """On exit, also after an error, every module that a model calls is in train or eval mode as it was."""
+    modes = {m: m.training for each in reached(model) for m in each.modules()}
+    try:
+        yield
+    finally:
+        for m, training in modes.items():
+            m.training = training
 
 
 def weight_count(net: nn.Module) -> int:
@@ -262,7 +332,9 @@ def image_set(
     the model's, or images alone. All of a folder is taken, unless it has FOLDER/test/<class>/*: then that; by
     "folder:PATH" what `data.load` takes for tests, a fifth, for networks that were trained here on the rest. Of more
     than `limit` images (`unlabelled`, if given, where there are no labels) a fixed random choice is taken. A folder's
-    files are resized to `size` x `size`, 224 unless told, whatever their aspect. The set's note says what was left out.
+    files are squeezed to `size` x `size`, 224 unless told, whatever their aspect: the crop of the centre that
+    torchvision's networks are usually tested on is not taken. The set's note says what was left out, and how many were
+    not square.
     Raises ValueError for pixels outside [0, 1], for labels that the model has no output for, and for no images.
 
     >>> import torch
@@ -310,7 +382,8 @@ def _taken(model: nn.Module, images: ImageSet) -> tuple[ImageSet, int]:
     p = next(model.parameters())
     x = images.images[:2].to(p.device, p.dtype) / 255
     try:
-        models.check_batch(x, torch.zeros_like(images.labels[:2], device=p.device), model)
+        with named(model):
+            models.check_batch(x, torch.zeros_like(images.labels[:2], device=p.device), model)
     except RuntimeError as error:  # the network's own
         if x.shape[1] == 3:
             grey = (images.images * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True).round()
@@ -417,9 +490,21 @@ def _of_name(name: str, size: int | None, limit: int, few: int) -> ImageSet:
     if not files:
         return _of_classes(name, path, size or 224, limit)
     order = _choice(len(files), few)
-    pixels = torch.stack([decode(files[i], path, size or 224)[0] for i in order.tolist()])
-    note, none = _told(few, len(files)) if len(files) > few else "", torch.zeros(len(pixels), dtype=torch.int64)
+    pairs = [decode(files[i], path, size or 224) for i in order.tolist()]
+    pixels, none = torch.stack([each for each, _ in pairs]), torch.zeros(len(pairs), dtype=torch.int64)
+    note = _joined(_told(few, len(files)) if len(files) > few else "", _squeezed([s for _, s in pairs], size or 224))
     return ImageSet(pixels, none, ("",), name=path.resolve().name, split="test", note=note)
+
+
+def _squeezed(shapes: list[tuple[int, int]], size: int) -> str:
+    """How many of the images were not square, given their widths and heights, and what has become of them."""
+    number = sum(width != height for width, height in shapes)
+    return f"{number:,} of {len(shapes):,} images are not square: squeezed to {size}x{size}" if number else ""
+
+
+def _shape(file: Path) -> tuple[int, int]:
+    with Image.open(file) as image:
+        return image.size
 
 
 def _of_classes(name: str, path: Path, size: int, limit: int) -> ImageSet:
@@ -442,7 +527,8 @@ def _of_classes(name: str, path: Path, size: int, limit: int) -> ImageSet:
     if len(raw.labels) > limit:
         notes.append(_told(limit, len(raw.labels)))
     found = decoded(raw, f"folder:{path.resolve().name}", split, size, limit)
-    return replace(found, note=_joined(found.note, *notes))
+    kept = _balanced_first(torch.tensor(raw.labels), limit).tolist()
+    return replace(found, note=_joined(found.note, *notes, _squeezed([_shape(raw.images[i]) for i in kept], size)))
 
 
 def _part(path: Path, split: str) -> Raw | None:

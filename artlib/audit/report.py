@@ -158,13 +158,18 @@ class Audit:
 
     def __repr__(self) -> str:
         parts = [scoreboard.board(self.accuracy).to_string(), "", self.board().to_string()]
-        return "\n".join(parts + self.about.get("remarks", []))
+        return "\n".join(parts + self._told())
 
     def _repr_html_(self) -> str:
         return scoreboard.board(self.accuracy).to_html() + self.board().to_html() + self._remarks()
 
+    def _told(self) -> list[str]:
+        """The note of the images, such as that labels are predictions, and the remarks."""
+        images = self.about["images"]
+        return [f"{images['name']}: {images['note']}"] * bool(images["note"]) + self.about.get("remarks", [])
+
     def _remarks(self) -> str:
-        return "".join(f"<p>{html.escape(remark)}</p>" for remark in self.about.get("remarks", []))
+        return "".join(f"<p>{html.escape(remark)}</p>" for remark in self._told())
 
 
 BESIDE = """Recorded runs of this companion on other images, integrated gradients under the top-k attack of

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from artlib import costs, provenance, results, tables
 from artlib.audit import worst
-from artlib.audit.door import PREDICTED, check_correct, classifier, image_set, weight_count
+from artlib.audit.door import PREDICTED, check_correct, classifier, image_set, modes_kept, weight_count
 from artlib.audit.questions import Questions
 from artlib.audit.remarks import remarks, still, without
 from artlib.audit.report import Audit
@@ -44,13 +44,20 @@ def audit(
     `questions`, or the fields of `Questions` by name: `audit(net, x, images=20, attributions=["gradient"])`. Says first
     how long it will take. Every measurement is stored when it is done, so that an audit that was stopped goes on, and
     one that is there is shown again. Raises ValueError for what cannot be audited, with the reason: no gradients, a
-    softmax at the end, ReLUs called as functions.
+    softmax at the end, ReLUs called as functions. The network is in eval mode meanwhile, and afterwards as it was.
     """
     questions, device = _questions(questions, by_name), pick_device(device)
-    net = classifier(model, weights=weights, mean=mean, std=std).to(device)
-    own = model.rpartition(":")[2] if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
-    name, some = name or own, questions.images
-    test = image_set(images, net, labels=labels, size=size, limit=max(1000, 20 * some), unlabelled=ACCURACY * some)
+    with modes_kept(model):
+        net = classifier(model, weights=weights, mean=mean, std=std).to(device)
+        own = model.rpartition(":")[2] if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
+        most = dict(limit=max(1000, 20 * questions.images), unlabelled=ACCURACY * questions.images)
+        test = image_set(images, net, labels=labels, size=size, **most)
+        return _audited(net, test, name or own, questions, device, progress)
+
+
+def _audited(
+    net: nn.Module, test: ImageSet, name: str, questions: Questions, device: torch.device, progress: bool
+) -> Audit:
     predicted = test.note.startswith(PREDICTED)
     if not predicted:
         check_correct(net, test)
@@ -58,7 +65,7 @@ def audit(
     there = results.stored(net, asked, test=test, name=name)
     shown = worst.title_of(asked)
     if progress:
-        if test.note not in ("", PREDICTED):
+        if test.note:
             print(f"{test.name}: {test.note}", flush=True)
         print("finding out how long this takes ... ", end="", flush=True)  # of a large network in minutes
         print(_forecast(net, test, asked, there, shown, device), flush=True)
@@ -96,10 +103,11 @@ def estimate(
     model: nn.Module | Callable[[Tensor], Tensor], images: ImageSet, questions: Questions, *, device: str = "cpu"
 ) -> str:
     """In one sentence how long an audit of a model from pixels to logits takes here if nothing of it exists yet."""
-    net, device = classifier(model).to(device), torch.device(device)
-    asked = questions.measurements(images, questions.check(net, images))
-    there = {title: (Path(), None) for title in asked}
-    return _forecast(net, images, asked, there, worst.title_of(asked), device)
+    with modes_kept(model):
+        net, device = classifier(model).to(device), torch.device(device)
+        asked = questions.measurements(images, questions.check(net, images))
+        there = {title: (Path(), None) for title in asked}
+        return _forecast(net, images, asked, there, worst.title_of(asked), device)
 
 
 def _forecast(

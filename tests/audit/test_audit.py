@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 import subprocess
+from contextlib import suppress
+from functools import partial
 from urllib.error import URLError
 
 import jsonschema
@@ -42,6 +44,20 @@ def pixels(*shape: int) -> torch.Tensor:
 
 
 WRONG = (net()((255 * pixels(2, 3, 8, 8)).round() / 255).argmax(1) + 1) % 4
+
+
+class Called(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = net()
+
+    def forward(self, x):
+        return self.inner(x).relu()
+
+
+class One(Called):
+    def forward(self, x):
+        return self.inner(x)[:, :1]
 
 
 HALF = dict(mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -160,7 +176,16 @@ def test_mean_and_std_are_of_pixels():
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.tensor([0, 4])), "labels up to 4, the model has 4 outputs"),
         (net(), "blossoms", {}, "the images have 10 classes, the model has 4 outputs; put the images into one folder"),
         (nn.Sequential(net(), nn.Softmax(1)), pixels(2, 3, 8, 8), {}, "seems to end in a softmax"),
-        (lambda x: net()(x).relu(), pixels(2, 3, 8, 8), {}, "write F.relu"),
+        (
+            lambda x: net()(x).relu(),
+            pixels(2, 3, 8, 8),
+            {},
+            "the function calls relu (2 times) beside the 0 activation modules that become softplus: the surrogate "
+            "would keep those kinks; no module was found in it: give the module itself, or write F.relu(x) as nn.ReLU()(x)",
+        ),
+        (Called(), pixels(2, 3, 8, 8), HALF, "Called calls relu (1 times) beside the 1 activation modules"),
+        (Called(), pixels(2, 3, 8, 8), {}, "the surrogate would keep those kinks; write F.relu(x) as nn.ReLU()(x)"),
+        (One(), pixels(2, 3, 8, 8), {}, "One has a single logit f; two classes are two logits"),
         (lambda x: net()(x)[:1], pixels(2, 3, 8, 8), {}, "returns 1 rows of logits for 2 images"),
         (lambda x: net()(x) * float("nan"), pixels(2, 3, 8, 8), {}, "logits are not finite"),
     ],
@@ -201,11 +226,40 @@ def test_hard_activations_have_a_second_derivative_in_an_audit(activation):
 CALLED = net()
 
 
+def calls(x):
+    return CALLED(x)
+
+
+def given(model, x):
+    return model(x)
+
+
+class Holds:
+    """An object, not a module, that has a network."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, x):
+        return self.inner(x)
+
+    def first(self, x):
+        return self.inner[0]["net"](x)
+
+
 def test_the_modules_that_a_function_calls_are_known():
     """So that their ReLUs become softplus, and its weights count: of the enclosing function, and global ones."""
     own, x = net(), pixels(4, 3, 8, 8)
     whole = run(own, x)
-    for function in (lambda v: own(v), lambda v: CALLED(v)):
+    for function in (
+        lambda v: own(v),
+        lambda v: CALLED(v),
+        lambda v: calls(v),
+        partial(given, own),
+        partial(lambda v, model: model(v), model=own),
+        Holds(own),
+        Holds([{"net": lambda v: own(v)}]).first,
+    ):
         found = run(function, x)
         assert found.about["parameters"] == whole.about["parameters"] > 0
         assert found.explanations["mean"].tolist() == whole.explanations["mean"].tolist()
@@ -338,16 +392,17 @@ def test_folders(tmp_path):
     assert len(flat) == 5 and flat.images.shape[1:] == (3, 8, 8) and len(flat.classes) == 4
     assert audit.image_set(tmp_path / "classes", net(classes=2), limit=1).images.shape == (1, 3, 224, 224)
     named = audit.image_set(tmp_path / "classes", net(classes=2), size=8)
-    assert named.classes == ("a", "b") and set(named.labels.tolist()) <= {0, 1} and not named.note
+    assert named.classes == ("a", "b") and set(named.labels.tolist()) <= {0, 1}
+    assert named.note == "24 of 24 images are not square: squeezed to 8x8"
     with pytest.raises(FileNotFoundError, match="nowhere is neither a folder nor a data set"):
         audit.image_set("nowhere", net())
 
 
-def of_classes(folder, *names, number: int = 12) -> None:
+def of_classes(folder, *names, number: int = 12, size: tuple[int, int] = (9, 9)) -> None:
     for name in names:
         (folder / name).mkdir(parents=True)
         for i in range(number):
-            Image.new("RGB", (9, 7), (i, 3 * i, len(name))).save(folder / name / f"{i}.png")
+            Image.new("RGB", size, (i, 3 * i, len(name))).save(folder / name / f"{i}.png")
 
 
 def test_all_of_a_folder_is_audited_unless_its_test_part_is_meant(tmp_path):
@@ -458,6 +513,10 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     some = ["--images", "2", "--steps", "1", "--attributions", "gradient", "--objectives", "topk", "--eps", "4"]
     main(["audit", "resnet2b_adv", str(tmp_path), *some, "--size", "16", "--device", "cpu", "--out", str(out)])
     printed = capsys.readouterr().out
+    assert printed.count(f"{tmp_path.name}: labels are what the model predicts") == 2  # first, and below the numbers
+    monkeypatch.chdir(tmp_path / "out")
+    main(["audit", "resnet2b_adv", str(tmp_path), *some, "--size", "16", "--device", "cpu"])
+    assert (out / f"audit-of-resnet2b_adv-on-{tmp_path.name}" / "report.html").exists()
     assert printed.strip().endswith("report.html") and "gradient, topk" in printed
     assert json.loads((out / "report.json").read_text())["about"]["questions"]["eps"] == 4 / 255
     with pytest.raises(SystemExit, match="artlib: nowhere is neither a folder"):
@@ -556,3 +615,26 @@ def test_how_long_an_audit_takes_is_said_of_a_function_too():
         assert audit.estimate(model, images, FEW).endswith(" on this machine")
     copied = copy.deepcopy(audit.classifier(own))
     assert copied.net is not own and torch.equal(copied.net[0].weight, own[0].weight)
+
+
+def test_the_network_is_left_in_the_modes_that_it_had(tmp_path):
+    """Module by module, of a function's, too, and after an error."""
+    own = net()
+    own[0].train()
+    before = [m.training for m in own.modules()]
+    for model, images in ((own, pixels(4, 3, 8, 8)), (lambda x: own(x), pixels(4, 3, 8, 8)), (own, pixels(2, 1, 8, 8))):
+        with suppress(ValueError):
+            run(model, images)
+        assert [m.training for m in own.modules()] == before and True in before and False in before
+
+
+def test_photographs_that_are_squeezed_are_counted(tmp_path, capsys):
+    of_classes(tmp_path / "own", "a", "b", number=3, size=(9, 7))
+    Image.new("RGB", (9, 9)).save(tmp_path / "own" / "a" / "square.png")
+    told = "6 of 7 images are not square: squeezed to 8x8"
+    assert audit.image_set(tmp_path / "own", net(classes=2), size=8).note == told
+    found = audit.audit(net(), tmp_path / "own" / "a", size=8, questions=FEW, device="cpu")
+    told = "a: labels are what the model predicts; 3 of 4 images are not square: squeezed to 8x8"
+    assert capsys.readouterr().out.startswith(f"{told}\n")
+    assert told in repr(found) and told in found._repr_html_() and told.removeprefix("a: ") in found.html()
+    assert found.plain()["about"]["images"]["note"] == told.removeprefix("a: ")
