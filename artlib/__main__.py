@@ -6,9 +6,11 @@
 # What a command needs is imported in it: torch takes seconds, and `--help` or a misspelt command should not.
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -68,8 +70,6 @@ def _audit():
 def run_audit(a: argparse.Namespace) -> None:
     """Audit a network on images; print its table, write the report, print its path."""
     audit = _audit()
-    from artlib.paths import slug
-
     asked = {k: v for k in ("images", "steps", "k", "seed") if (v := getattr(a, k)) is not None}
     if a.eps is not None:
         if not 0 <= a.eps <= 255:
@@ -81,7 +81,9 @@ def run_audit(a: argparse.Namespace) -> None:
     options = dict(weights=a.weights, mean=a.mean, std=a.std, size=a.size, device=a.device)
     found = audit.audit(a.model, a.on, questions=audit.Questions(**asked), **options)
     print(found)
-    print(found.save(a.out or f"audit-of-{slug(found.about['model'])}"))
+    path = Path(a.on.removeprefix("folder:")).expanduser()
+    on = path.resolve().name if path.is_dir() else a.on
+    print(found.save(a.out or re.sub(r"[^\w.-]+", "_", f"audit-of-{found.about['model']}-on-{on}")))
 
 
 def grid(a: argparse.Namespace) -> None:
@@ -277,7 +279,7 @@ def _audit_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--eps", type=float, help="radius of the l_inf ball in 255ths (default: 8)")
     one.add_argument("--seed", type=int, help="of which images and which signs (default: 0)")
     _device(one)
-    one.add_argument("--out", help="folder of report.html and report.json (default: audit-of- and the network's name)")
+    one.add_argument("--out", help="folder of report.html and report.json (default: audit-of-NETWORK-on-IMAGES)")
 
 
 def _grid_options(one: argparse.ArgumentParser) -> None:
