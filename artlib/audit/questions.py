@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from artlib.attacks import Linf, Manipulated, targeted
 from artlib.attacks.objectives import OBJECTIVES
 from artlib.attributions import ATTRIBUTIONS, Explainer, gradient
-from artlib.audit.door import named
 from artlib.data import ImageSet
 from artlib.measurements import Accuracy, AttributionRobustness, Measurement
 from artlib.measurements.measurement import floats
@@ -115,8 +114,7 @@ class Questions(Settings):
             leaf = x.clone().requires_grad_()
             logits = model(leaf.clone())
         y = logits.detach().argmax(1)
-        with named(model):
-            check_batch(x, y, model)
+        check_batch(x, y, model)
         if not logits.requires_grad or torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] is None:
             raise ValueError(
                 "the network's forward runs without gradients, which explanations and attacks are made of: take "
@@ -124,8 +122,7 @@ class Questions(Settings):
             )
         blind = all(o != TARGETED and getattr(OBJECTIVES[o], "blind", False) for o in self.objectives)
         if not blind:
-            with named(model):
-                check_smooth(model, x)
+            check_smooth(model, x)
         found = {}
         with frozen(model):
             for attribution in self.attributions:

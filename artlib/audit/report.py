@@ -18,16 +18,29 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+METRICS = {
+    "natural": "images that the model classifies correctly; not there if labels are its predictions",
+    "adversarial": "images that it still classifies correctly under PGD",
+    "IN": "of a map's k largest pixels those that are among them after the attack",
+    "K": "Kendall's rank correlation of all pixels of the map before and after, from -100 to 100",
+    "recall_1": "LENS-recall@k with w = 1: a pixel counts if one of the k is next to it",
+    "recall_2": "the same with w = 2, up to two pixels away",
+    "recall_3": "the same with w = 3",
+    "diverse_recall_1": "LENS-recall@k with w = 1 on diverse pixels, one a neighbourhood",
+}
 _ROW = {
     "type": "object",
     "additionalProperties": False,
     "required": ["explanation", "metric", "mean", "low", "high", "images"],
     "properties": {
         "explanation": {"type": "string", "description": "attribution and attack; the model's name for accuracies"},
-        "metric": {"type": "string"},
+        "metric": {
+            "enum": list(METRICS),
+            "description": "in percent: " + "; ".join(f"{name}: {told}" for name, told in METRICS.items()),
+        },
         "mean": {"type": ["number", "null"], "description": "percent, over images"},
         "low": {"type": ["number", "null"], "description": "of the 95% interval, percent"},
-        "high": {"type": ["number", "null"]},
+        "high": {"type": ["number", "null"], "description": "of the same interval, percent"},
         "images": {"type": ["integer", "null"], "description": "how many the mean is over"},
         "failed": {
             "type": ["integer", "null"],
@@ -37,7 +50,7 @@ _ROW = {
     },
 }
 _ABOUT = {
-    "model": {"type": "string"},
+    "model": {"type": "string", "description": "its name"},
     "parameters": {"type": "integer", "description": "weights; 0 for a function, whose weights are not known"},
     "images": {"type": "object", "description": "name, split, number, size, fingerprint and note of all images"},
     "accuracy_images": {"type": "integer", "description": "of how many of them accuracy is"},
@@ -63,8 +76,9 @@ SCHEMA = {  # of report.json, JSON Schema 2020-12
     "required": ["schema", "about", "accuracy", "explanations"],
     "additionalProperties": False,
     "properties": {
-        "schema": {"const": "artlib-audit-1"},
+        "schema": {"const": "artlib-audit-1", "description": "artlib.audit.SCHEMA, which is this"},
         "about": {
+            "description": "what was asked of what, where",
             "type": "object",
             "required": [name for name in _ABOUT if name != "remarks"],
             "properties": _ABOUT,
@@ -75,7 +89,7 @@ SCHEMA = {  # of report.json, JSON Schema 2020-12
             "items": _ROW,
             "description": "natural, unless labels were predicted; adversarial",
         },
-        "explanations": {"type": "array", "items": _ROW},
+        "explanations": {"type": "array", "items": _ROW, "description": "the other metrics, by attribution and attack"},
     },
 }
 READING = """Each explanation is a map of how much every pixel matters to the class. An attack changes the image
@@ -150,7 +164,10 @@ class Audit:
         return _PAGE.format(title=html.escape(f"Audit of {a['model']}"), body="\n".join(parts))
 
     def save(self, folder: Path | str) -> Path:
-        """Write report.html and report.json into a folder; returns the page's path."""
+        """Write report.html and report.json into a folder; returns the page's path.
+
+        Every field and metric of report.json, with its unit, is described in `audit.SCHEMA`, a JSON Schema.
+        """
         folder = Path(folder)
         files.write_text(folder / "report.json", json.dumps(self.plain(), indent=1) + "\n")
         files.write_text(folder / "report.html", self.html())

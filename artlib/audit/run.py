@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from artlib import costs, provenance, results, tables
 from artlib.audit import worst
-from artlib.audit.door import PREDICTED, check_correct, classifier, image_set, modes_kept, weight_count
+from artlib.audit.door import PREDICTED, check_correct, classifier, image_set, modes_kept, named, weight_count
 from artlib.audit.questions import Questions
 from artlib.audit.remarks import remarks, still, without
 from artlib.audit.report import Audit
@@ -61,7 +61,8 @@ def _audited(
     predicted = test.note.startswith(PREDICTED)
     if not predicted:
         check_correct(net, test)
-    asked = questions.measurements(test, questions.check(net, test))
+    with named(net):
+        asked = questions.measurements(test, questions.check(net, test))
     there = results.stored(net, asked, test=test, name=name)
     shown = worst.title_of(asked)
     if progress:
@@ -105,7 +106,8 @@ def estimate(
     """In one sentence how long an audit of a model from pixels to logits takes here if nothing of it exists yet."""
     with modes_kept(model):
         net, device = classifier(model).to(device), torch.device(device)
-        asked = questions.measurements(images, questions.check(net, images))
+        with named(net):
+            asked = questions.measurements(images, questions.check(net, images))
         there = {title: (Path(), None) for title in asked}
         return _forecast(net, images, asked, there, worst.title_of(asked), device)
 
