@@ -255,6 +255,10 @@ a folder of images alone, whose predictions are explained; folder:PATH, the test
 trained on here; or a data set's name"""
 
 
+WEIGHTS = """the file of the network's trained weights: safetensors, or what torch.save wrote of its state_dict or of a
+checkpoint with it (default: those that a name has, of FILE.py:NAME those that it is made with)"""
+
+
 def _audit_options(one: argparse.ArgumentParser) -> None:
     audit = _audit()
     from artlib.attributions import ATTRIBUTIONS
@@ -263,7 +267,7 @@ def _audit_options(one: argparse.ArgumentParser) -> None:
     own = "or FILE.py:NAME of your own network, an object or what makes one"
     one.add_argument("model", help=f"a name of torchvision.models, one of {', '.join(public.PUBLIC)}, {own}")
     one.add_argument("on", metavar="images", help=IMAGES)
-    one.add_argument("--weights", help="a file of them: safetensors, or a state_dict by torch.save")
+    one.add_argument("--weights", help=WEIGHTS)
     one.add_argument("--mean", type=float, nargs="+", help="of the pixels in [0, 1], a channel; names: ImageNet's")
     one.add_argument("--std", type=float, nargs="+", help="likewise")
     one.add_argument("--size", type=int, help="pixels a side to which files are resized (default: 224)")
@@ -328,8 +332,11 @@ rank correlation.""",
         """  python -m artlib audit squeezenet1_1 photographs
   python -m artlib audit resnet2b_adv cifar10 --attributions gradient --images 20
   python -m artlib audit mine.py:Net pictures --size 64 --mean 0.5 0.5 0.5 --std 0.2 0.2 0.2
+  python -m artlib audit resnet18 pictures --weights mine.pt --steps 5 --images 5
 A folder needs no classes: then what the network predicts is explained.
-First a line says how long it will take; an audit that was stopped goes on; --out has the report.""",
+Files are squeezed to --size x --size pixels; torchvision's usual crop of the centre is not taken.
+First a line says how long it will take; an audit that was stopped goes on; --out has the report. The fields and
+metrics of report.json are described in artlib.audit.SCHEMA, a JSON Schema.""",
     ),
     "grid": Command(
         "train and measure the rows of a grid of trainings, and write their table",
@@ -348,8 +355,17 @@ Rows that were made before are found.""",
     "download": Command(
         "fetch a data set, or find its files", download, _download_options, "  python -m artlib download fashion_mnist"
     ),
-    "list": Command("the names that other commands and notebooks take", show),
-    "status": Command("what is recorded and stored, what of it is stale, and why", status),
+    "list": Command(
+        "the names that other commands and notebooks take",
+        show,
+        examples="  python -m artlib list\nA public network is what audit takes, a data set what --dataset takes.",
+    ),
+    "status": Command(
+        "what is recorded and stored, what of it is stale, and why",
+        status,
+        examples="""  python -m artlib status   models in data/models, or where ARTLIB_MODELS says
+Of a model that is stale the line says what has changed since it was made.""",
+    ),
 }
 
 
