@@ -314,13 +314,17 @@ def effects() -> "pd.DataFrame":
 
 
 def differences() -> "pd.DataFrame":
-    """`paper.differences` for readers, by topic and id: fields by their short names, "below" where `effects` has it."""
+    """`paper.differences` for readers, by topic and id: fields by their short names, "below" where `effects` has it.
+
+    A row with a field and without an effect says "not measured"; one without a field changes nothing here.
+    """
     rows, found = paper.differences(), effects()
     fields = rows["field"].str.replace(r"\w+\.(?=[A-Z][a-z])", "", regex=True).str.split("; ")
     recorded = rows["measured"].str.contains(r"^(?!none)\S+: ")
     known = rows["id"].isin(found.index.get_level_values(0) if len(found) else [])
     rows["in artlib"] = fields.map(lambda names: ", ".join(f"`{name}`" for name in names if name))
     told = rows["measured"].str.replace(r"^notebook (\w+)$", r"`\1`", regex=True)
+    told = told.mask((told == "") & (rows["field"] != ""), "not measured")
     rows["effect on numbers"] = told.mask(recorded, "").mask(known, "below")
     return rows.drop(columns=["field", "measured"]).set_index(["topic", "id"])
 
