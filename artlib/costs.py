@@ -258,19 +258,19 @@ def passes(work: Work) -> float:
 def rate(work: Work, *, device: torch.device | str = "cpu") -> float:
     """Floating-point operations a second that `device` reaches in `work`, the best of two to eight runs.
 
-    A GPU runs a real batch, a CPU 16 images, or one where one takes half a second. Loops are short, but for a GPU's
+    A GPU runs a real batch, a CPU 16 images, or 4 or 1 where these take a second. Loops are short, but for a GPU's
     points of integrated gradients, few of which would leave it idle.
     """
     cuda = torch.device(device).type == "cuda"
     short = {k: n if cuda and "ig" in k else least + 1 for k, (least, n) in work.loops.items()}
     most = max(1, work.rows // short.get("attack_ig_steps", 1))
-    for images in [most] if cuda else [1, min(16, most)]:
+    for images in [most] if cuda else sorted({1, min(4, most), min(16, most)}):
         run = work.on(images, device=device, **short)
         runs = [_seconds(run, device) for _ in range(2)]
         while sum(runs) < 2 and len(runs) < 8:  # whatever else the machine does comes and goes
             runs.append(_seconds(run, device))
         taken = min(runs)
-        if taken > 0.5:
+        if taken > 1:
             break
     return per_image(work, **short) * images / taken
 

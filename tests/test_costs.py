@@ -243,7 +243,7 @@ def test_the_rate_of_a_machine_with_a_known_one(name, monkeypatch):
     assert 4.7e9 < costs.rate(measuring(MEASURED[name])) <= 5e9
 
 
-@pytest.mark.parametrize(("one", "images"), [(0.01, [1, 16]), (0.6, [1])])
+@pytest.mark.parametrize(("one", "images"), [(0.01, [1, 4, 16]), (0.3, [1, 4]), (1.2, [1])])
 def test_a_rate_is_measured_on_few_images_and_short_loops(one, images, monkeypatch):
     asked = []
     monkeypatch.setattr(costs.Work, "on", lambda work, images, **options: asked.append((images, options)))
