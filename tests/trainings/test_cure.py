@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from toys import toy
 
-from artlib.models import build
+from artlib.models import build, normalised_by
 from artlib.trainings import Batch, Cure
 from artlib.trainings.cure import _curvature
 
@@ -46,6 +46,16 @@ def test_the_loss_is_the_equation_with_its_derivatives_in_the_weights():
     for a, e in zip(*(torch.autograd.grad(v, weights, allow_unused=True) for v in (total, expected)), strict=True):
         torch.testing.assert_close(a, e, rtol=1e-7, atol=1e-10)
     assert curvature > 1e-6
+
+
+def test_with_held_statistics_it_is_the_curvature_of_the_network_with_those_of_the_batch():
+    """Held ones are constant, so that each image can be asked alone; running and held curvature differ."""
+    found = {s: Cure(h=0.4, statistics=s).losses(batch()).parts["curvature"] for s in ("running", "held")}
+    other = batch()
+    with normalised_by("held", other.model.train(), other.x):
+        expected = written(other.model, other.x, other.y, 0.4).mean()
+    torch.testing.assert_close(found["held"], expected, rtol=1e-9, atol=1e-12)
+    assert abs(found["running"] / found["held"] - 1) > 0.01
 
 
 def test_for_a_small_step_it_is_the_hessian_times_the_direction():
