@@ -11,7 +11,8 @@ Attention has second derivatives inside `classifier`, so that attacks.ifia(audit
 another way is to run the attack inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH).
 """
 
-from artlib.audit.door import IMAGENET, Classifier, classifier, image_set
+from artlib.audit.door import IMAGENET, Classifier, classifier
+from artlib.audit.images import image_set
 from artlib.audit.questions import Questions, Targeted, attacks
 from artlib.audit.report import SCHEMA, Audit, beside
 from artlib.audit.run import audit, estimate

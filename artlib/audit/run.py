@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from artlib import costs, provenance, results, tables
 from artlib.audit import worst
-from artlib.audit.door import PREDICTED, check_correct, classifier, image_set, modes_kept, named, weight_count
+from artlib.audit.door import classifier, modes_kept, named, weight_count
+from artlib.audit.images import PREDICTED, check_correct, image_set
 from artlib.audit.questions import Questions
 from artlib.audit.remarks import remarks, still, without
 from artlib.audit.report import Audit
