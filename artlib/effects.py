@@ -93,7 +93,7 @@ def verdicts(
     """`paper.verdicts` on what ART's paper says of the rows of a grid, each two on the images that both have.
 
     factorial and lengths: what Table 1 says of ART and PGD, of every row of ART as ART and its rival (`grids.rivals`)
-    as PGD; sweeps: `paper.trends`; objectives: Table 5. No row where the paper says nothing.
+    as PGD; sweeps: `paper.trends`; objectives: Table 5; others: what appendix C says of JARN, CURE and L_attr + L_ce.
     """
     import pandas as pd
 
@@ -113,6 +113,8 @@ def _claims(records: tables.Records, grid: str, *, dataset: str) -> list[paper.C
         return list(paper.trends(METRICS, dataset=dataset))
     if grid == "objectives":
         return list(paper.claims(dataset, "table5"))
+    if grid == "others":
+        return [c for s in ("pgd_20", "combined") for c in paper.claims(dataset, "text", setting=s)]
     found = []
     for row, rival in grids.rivals(grid, records).items():
         own = {"art": row, "pgd": rival}

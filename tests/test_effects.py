@@ -144,7 +144,7 @@ def test_each_two_rows_are_compared_on_the_images_that_these_two_have():
     }
 
 
-def test_objectives_are_asked_what_table_5_says_and_other_rows_nothing():
+def test_objectives_are_asked_what_table_5_says():
     rec = both({"art": dict(enumerate(noise() + 0.5)), "art_l2": dict(enumerate(noise()))})
     found = effects.verdicts(rec, "objectives", dataset="cifar10", seed=0)
     assert set(found.index) == {c.id for c in paper.claims("cifar10", "table5")}
@@ -154,4 +154,16 @@ def test_objectives_are_asked_what_table_5_says_and_other_rows_nothing():
     }
     asked = effects.verdicts(rec, "objectives", dataset="gtsrb", seed=0)
     assert len(asked["order"].dropna()) == 2 and asked["distance_better"].isna().all()
-    assert effects.verdicts(rec, "others", dataset="cifar10", seed=0).empty
+
+
+def test_other_trainings_are_asked_what_appendix_c_says():
+    rec = both({n: dict(enumerate(noise(seed=i) + i)) for i, n in enumerate(("jarn", "art", "cure", "pgd", "trades"))})
+    found = effects.verdicts(rec, "others", dataset="cifar10", seed=0)["order"].dropna()
+    assert found.to_dict() == {
+        "text/cifar10/pgd_20/adversarial/art>jarn": "reproduced",
+        "text/cifar10/pgd_20/adversarial/cure>art": "reproduced",
+        "text/cifar10/pgd_20/adversarial/cure>jarn": "reproduced",
+        "text/cifar10/pgd_20/natural/art>cure": "not reproduced",
+        "text/cifar10/pgd_20/natural/jarn>art": "not reproduced",
+        "text/cifar10/pgd_20/natural/jarn>cure": "not reproduced",
+    }
