@@ -84,7 +84,7 @@ def _cell_means(weights: Tensor, seeds: list[dict[int, float]], images: list[int
     return torch.stack(found).mean(0)
 
 
-METRICS = ("IN", "K", "natural", "adversarial")
+METRICS = ("IN", "K", "natural", "adversarial", "pgd_20")
 
 
 def verdicts(

@@ -65,11 +65,15 @@ MEASURED: dict[str, dict[str, dict[str, Any]]] = {  # images by measurement, at 
     "lengths": _FEW,
     "sweeps": _FEW,
     "objectives": _FEW,
-    "others": _FEW,
+    "others": _FEW | {"pgd_20": dict(images=500)},
 }
 FEWER = {  # of every grid, by preset
-    "smoke": {"attribution_robustness": dict(images=2, steps=1), "accuracy": dict(images=20)},
-    "quick": {"attribution_robustness": dict(images=16), "accuracy": dict(images=100)},
+    "smoke": {
+        "attribution_robustness": dict(images=2, steps=1),
+        "accuracy": dict(images=20),
+        "pgd_20": dict(images=20),
+    },
+    "quick": {name: dict(images=n) for name, n in (("attribution_robustness", 16), ("accuracy", 100), ("pgd_20", 100))},
 }
 LIVE = {  # the rows that a notebook trains itself, where not all
     "factorial": dict.fromkeys(
@@ -110,9 +114,10 @@ def images(preset: str, split: str, grid: str, *, dataset: str) -> ImageSet:
 
 
 def measurements(preset: str, grid: str, *, dataset: str) -> dict[str, Measurement]:
-    """Those of Table 1, of fewer images."""
+    """Those of Table 1, of fewer images; of `others` PGD-20, too, by which appendix C compares them."""
     changes = MEASURED[grid] if preset == "cpu" else FEWER.get(preset, {})
-    return {n: presets.measurement(preset, n, dataset=dataset, **changes.get(n, {})) for n in presets.MEASURED}
+    names = (*presets.MEASURED, *(["pgd_20"] if grid == "others" else []))
+    return {n: presets.measurement(preset, n, dataset=dataset, **changes.get(n, {})) for n in names}
 
 
 def rivals(grid: str, rows: Collection[str]) -> dict[str, str]:

@@ -99,7 +99,7 @@ def _settings(columns: dict[str, dict]) -> "pd.DataFrame":
 
     for column in columns.values():
         del column["kind"]
-        column |= {f: f"{255 * column[f]:.3g}/255" for f in _PIXELS if f in column}
+        column |= {f: f"{255 * column[f]:.3g}/255" for f in _PIXELS if column.get(f) is not None}
     return pd.DataFrame(columns).fillna("")
 
 

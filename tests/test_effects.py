@@ -158,11 +158,14 @@ def test_objectives_are_asked_what_table_5_says():
 
 def test_other_trainings_are_asked_what_appendix_c_says():
     rec = both({n: dict(enumerate(noise(seed=i) + i)) for i, n in enumerate(("jarn", "art", "cure", "pgd", "trades"))})
+    for seeds in rec.values():
+        natural = seeds[0]["accuracy"]["values"]
+        seeds[0]["pgd_20"] = {"values": {"index": natural["index"], "pgd_20": natural["natural"]}}
     found = effects.verdicts(rec, "others", dataset="cifar10", seed=0)["order"].dropna()
     assert found.to_dict() == {
-        "text/cifar10/pgd_20/adversarial/art>jarn": "reproduced",
-        "text/cifar10/pgd_20/adversarial/cure>art": "reproduced",
-        "text/cifar10/pgd_20/adversarial/cure>jarn": "reproduced",
+        "text/cifar10/pgd_20/pgd_20/art>jarn": "reproduced",
+        "text/cifar10/pgd_20/pgd_20/cure>art": "reproduced",
+        "text/cifar10/pgd_20/pgd_20/cure>jarn": "reproduced",
         "text/cifar10/pgd_20/natural/art>cure": "not reproduced",
         "text/cifar10/pgd_20/natural/jarn>art": "not reproduced",
         "text/cifar10/pgd_20/natural/jarn>cure": "not reproduced",

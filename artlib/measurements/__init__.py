@@ -10,8 +10,10 @@ from artlib.measurements.localization import Localization
 from artlib.measurements.masking import Masking
 from artlib.measurements.measurement import Measurement, Metric, first_correct, predictions
 from artlib.measurements.other_threats import OtherThreats
+from artlib.measurements.pgd_20 import Pgd20
 from artlib.measurements.placement import Placement
 from artlib.measurements.segmentation import Segmentation
+from artlib.measurements.targeted import Targeted
 from artlib.measurements.transfer import transfer
 from artlib.measurements.worst_case import WorstCase
 
@@ -20,6 +22,7 @@ MEASUREMENTS = {
     for kind in (
         AttributionRobustness,
         Accuracy,
+        Pgd20,
         Alignment,
         CorruptionAccuracy,
         AccuracyCurve,
@@ -27,6 +30,7 @@ MEASUREMENTS = {
         Localization,
         Placement,
         Segmentation,
+        Targeted,
         WorstCase,
         Masking,
         AutoAttack,
@@ -46,8 +50,10 @@ __all__ = [
     "Measurement",
     "Metric",
     "OtherThreats",
+    "Pgd20",
     "Placement",
     "Segmentation",
+    "Targeted",
     "WorstCase",
     "first_correct",
     "predictions",

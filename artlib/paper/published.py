@@ -25,9 +25,9 @@ def published() -> "pd.DataFrame":
     setting is what else a number depends on: the network in Table 2, the attribution in Table 4 and for segmentation,
     the experiment in the text; blank in the other tables. approach is the printed name of the row. In every metric
     higher is better: IN = top-k intersection and K = Kendall's tau before and after IFIA; natural = clean accuracy;
-    adversarial = accuracy under PGD-40 of 8/255 (PGD-20 in setting pgd_20); from_X = accuracy under perturbations made
-    on model X; *_gt_known, *_top1_loc = localisation; top1_seg = segmentation (printed as fractions); other names of
-    attacks and corruptions = accuracy under them.
+    adversarial = accuracy under PGD-40 of 8/255; from_X = accuracy under perturbations made on model X; IN_targeted,
+    K_targeted = IN and K under the targeted attack; *_gt_known, *_top1_loc = localisation; top1_seg = segmentation
+    (printed as fractions); other names of attacks and corruptions = accuracy under them.
     """
     import pandas as pd
 
