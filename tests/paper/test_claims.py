@@ -82,3 +82,13 @@ def test_a_table_without_cifar10_asks_about_its_own_data_set():
     assert {c.dataset for c in paper.claims("flower17", "text")} == {"flower17"}
     with pytest.raises(ValueError, match="'table9'.*table1"):
         paper.claims("cifar10", "table9")
+
+
+def test_the_worst_case_is_asked_the_orderings_of_maps_alone_and_nothing_printed():
+    asked = paper.claims("cifar10")
+    worst = paper.under_the_worst(asked)
+    assert {(c.metric, c.better, c.worse) for c in worst} == {
+        (f"{c.metric}_worst", c.better, c.worse) for c in asked if c.metric in ("IN", "K")
+    }
+    assert all(c.printed is None and "printed" not in c.text and "_worst/" in c.id for c in worst)
+    assert len({c.id for c in worst} | set(BY_ID)) == len(worst) + len(BY_ID)
