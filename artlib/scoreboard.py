@@ -125,10 +125,16 @@ def beside(
     """`measured` with the printed values before the measured ones, "69.00 | 61.1 (59.3–62.9)", without marks.
 
     printed: one row a training, one column a metric, as `paper.table` makes it; None for a table: nothing was measured.
-    Rows are the printed ones, then those of the table alone; titles: of rows, else what the paper calls them.
+    Rows are the printed ones, then those of the table alone; titles: of rows, else what the paper calls them. A table
+    that has a row more than once is shown in parts, as by `measured`; printed values without that column are in each.
     """
     import pandas as pd
 
+    if table is not None and table.duplicated(["training", "metric"]).any():
+        apart = next(c for c in APART if c in table)
+        own = {v: printed[printed[apart] == v] if apart in printed else printed for v in table[apart].unique()}
+        parts = {v: beside(table[table[apart] == v], known, titles) for v, known in own.items()}
+        return pd.concat(parts, names=[apart, "training"])
     columns = ["training", "metric", "mean", "low", "high"]
     found = (pd.DataFrame(columns=columns) if table is None else table).set_index(["training", "metric"])
     known = printed.set_index("training")
@@ -184,17 +190,36 @@ def recorded(run: str, *, printed: str = "table1", setting: str | None = None) -
     return board(table, recorded_claims(run), printed=printed, setting=setting)
 
 
-def shown(table: str) -> "Shown":
-    """Every recorded run of a figure or table: its numbers and its pictures; a sentence where there is none."""
+def shown(table: str, *, printed: "pd.DataFrame | None" = None) -> "Shown":
+    """Every recorded run of a figure or table: numbers, verdicts and pictures; a sentence where there is none.
+
+    printed: the paper's values, as `paper.table` makes them: those of a run's data set stand before its own.
+    """
     text, markup = [], []
     for run in runs(table):
-        told, table = about(run), results.reference(run)
-        numbers = measured(table, dict(zip(table["training"], table.get("title", table["training"]), strict=True)))
+        told, found = about(run), results.reference(run)
+        titles = dict(zip(found["training"], found.get("title", found["training"]), strict=True))
+        known = None if printed is None else printed[printed["dataset"] == told["dataset"]]
+        numbers = measured(found, titles) if known is None else beside(found, known, titles)
         numbers = numbers.T if numbers.shape[1] > 8 else numbers  # else every cell would break into three lines
+        verdicts = _verdicts(run)
         title = f"{told['heading']}, commit {told['commit']}"
-        text.append(f"{title}\n{numbers.to_string()}")
-        markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}{pictures(run).markup}")
+        text += [f"{title}\n{numbers.to_string()}", *(f"{name}\n{part.text}" for name, part in verdicts)]
+        markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")
+        markup += [f"<p>{html.escape(name)}</p>{part.markup}" for name, part in verdicts]
+        markup.append(pictures(run).markup)
     return Shown("\n\n".join(text), "".join(markup)) if text else Shown("none recorded yet", "none recorded yet")
+
+
+def _verdicts(run: str) -> list[tuple[str, Shown]]:
+    """The recorded claims of a run under headings: by the column that repeats them, else by the setting in their id."""
+    found = recorded_claims(run)
+    if found is None:
+        return []
+    apart = next((c for c in APART if c in found), "setting")
+    of = found[apart] if apart in found else found.index.str.split("/").str[2:-2].str.join("/")
+    parts = found.groupby(of, sort=False)
+    return [(f"verdicts, {apart} {value}" if value else "verdicts", claims(part)) for value, part in parts]
 
 
 def pictures(name: str, *, width: str = "32em") -> "Shown":
