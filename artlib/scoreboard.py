@@ -290,9 +290,10 @@ def claims(
         metric, sides = _sides(claim)
         if pd.isna(v["difference"]) or (metrics is not None and metric not in metrics):  # a side was not measured
             continue
-        title = [named.get(s) or (tables.heading(s) if s.startswith("from_") else tables.title(s)) for s in sides]
+        along = sides[0].startswith("from_")  # a row of Table 6: two sources, one training
+        title = [named.get(s) or (tables.heading if along else tables.title)(s) for s in sides]
         row = {
-            "metric": tables.heading(metric),
+            "metric": f"accuracy of {tables.title(metric)}" if along else tables.heading(metric),
             "claim": " > ".join(title),
             "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})",
         }

@@ -38,6 +38,9 @@ def test_a_matrix_shows_its_numbers():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
     np.testing.assert_array_equal(ax.images[0].get_array().filled(np.nan), table.to_numpy())
     assert ax.images[0].get_clim() == (0, 100)
+    *two, _ = plots.matrix({"ours": table, "theirs": table.iloc[:1]}, title="t").axes  # the last is the scale
+    assert [ax.get_title() for ax in two] == ["ours", "theirs"]
+    assert [[t.get_text() for t in ax.texts] for ax in two] == [["0.0", "80.3", "44.1"], ["0.0", "80.3"]]
 
 
 def test_tables_of_values():
