@@ -3,6 +3,7 @@
 Figures are closed before they are returned, so that a notebook shows one by naming it on the last line of a cell.
 """
 
+from artlib.plots.art_update import art_update
 from artlib.plots.diagrams import Box, diagram, matrix
 from artlib.plots.lines import bars_with_intervals, boxes, guard_lines, lines_with_bands, panels_with_bands
 from artlib.plots.maps import OUTLINE, Panel, attack_grid, heatmap_grid, perturbation
@@ -17,6 +18,7 @@ __all__ = [
     "Box",
     "Panel",
     "Slider",
+    "art_update",
     "attack_grid",
     "attack_slider",
     "bar_look",
