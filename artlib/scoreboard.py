@@ -165,15 +165,15 @@ def _mark(verdicts: "pd.DataFrame | None", training: str, metric: str, measured:
     if not measured or verdicts is None:
         return ""
     marks = {
-        v["mark"] for claim, v in verdicts.iterrows() if _sides(claim)[0] == metric and training in _sides(claim)[1]
+        v["mark"] for claim, v in verdicts.iterrows() if _sides(claim)[0] == metric and training in _sides(claim)[1:]
     }
     return "".join(f" {mark}" for mark in "✗?✓" if mark in marks)[:2]
 
 
-def _sides(claim: str) -> tuple[str, tuple[str, str]]:
+def _sides(claim: str) -> tuple[str, str, str, str]:
+    """Metric, first side, sign (>, < or =) and second side of a claim's id."""
     *_, metric, sides = claim.split("/")
-    better, worse = sides.split(">")
-    return metric, (better, worse)
+    return metric, *re.split("([<=>])", sides, maxsplit=1)
 
 
 def recorded(run: str, *, printed: str = "table1", setting: str | None = None) -> "pd.DataFrame | Shown":
@@ -285,16 +285,16 @@ def claims(
 
     if verdicts is None:
         return Shown("none recorded yet", "none recorded yet")
-    rows, named = [], titles or {}
+    rows, named, every = [], titles or {}, tables.metric_columns()
     for claim, v in verdicts.iterrows():
-        metric, sides = _sides(claim)
+        metric, *sides = _sides(claim)
         if pd.isna(v["difference"]) or (metrics is not None and metric not in metrics):  # a side was not measured
             continue
-        along = sides[0].startswith("from_")  # a row of Table 6: two sources, one training
-        title = [named.get(s) or (tables.heading if along else tables.title)(s) for s in sides]
+        along = sides[0].startswith("from_") or {*sides[::2]} <= {*every}  # two attacks on the training `metric`
+        title = [named.get(s) or (tables.heading if along else tables.title)(s) for s in sides[::2]]
         row = {
             "metric": f"accuracy of {tables.title(metric)}" if along else tables.heading(metric),
-            "claim": " > ".join(title),
+            "claim": f" {sides[1]} ".join(title),
             "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})",
         }
         row |= {"": v["mark"] or "", "verdict": v["verdict"] or "", "why": v["why"] or ""}
