@@ -63,6 +63,12 @@ def heading(column: str) -> str:
     return found[1].title if found else column
 
 
+def named(table: "pd.DataFrame", titles: Mapping[str, str] | None = None) -> "pd.DataFrame":
+    """The same rows under the names that a figure shows: trainings by `titles`, metrics by headings, a word a line."""
+    known, metric = titles or {}, table["metric"].map(heading).str.replace(" ", "\n")
+    return table.assign(training=[known.get(t, t) for t in table["training"]], metric=metric)
+
+
 def summary(sets: Sequence[ImageSet]) -> "pd.DataFrame":
     """One row per image set: name, split, images, size, the first digits of its fingerprint, and its note."""
     import pandas as pd

@@ -320,3 +320,10 @@ def test_a_number_and_its_interval_in_one_cell():
     assert list(found) == ["of", "difference", "explained", "verdict"]
     assert found.loc[0].tolist() == ["IN", "1.0 (-1.0 to 3.0)", "50.0 (40.0 to 60.0)", "?"]
     assert found.loc[1].tolist() == ["K", "-2.0", "", ""]
+
+
+def test_a_figure_shows_names():
+    table = pd.DataFrame({"training": ["art", "other"], "metric": ["adversarial", "IN"], "mean": [1.0, 2.0]})
+    found = tables.named(table, {"art": "ART"})
+    assert found["training"].tolist() == ["ART", "other"] and found["metric"].tolist() == ["PGD\naccuracy", "IN"]
+    assert tables.named(table)["training"].tolist() == ["art", "other"] and found["mean"].tolist() == [1.0, 2.0]
