@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TRUTH, ESTIMATE = "#D40000", "#00B060"  # the paper's red and green; the estimate is dashed, too
 
 
+_WHERE = {-1: "below", 0: "level with", 1: "above"}
 # By what is asked: the explanations, their columns of IoUs over thresholds and by Otsu's, whether the class counts.
 _ASKED = {
     "gt_known": (("gradient", "cam"), "curve", "otsu", False),
@@ -123,25 +124,48 @@ def released(authors: Mapping[str, dict], images: ImageSet) -> "pd.DataFrame":
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["training", "explanation"])
 
 
-def baselines(images: ImageSet, *, measurement: Localization | None = None) -> "pd.DataFrame":
-    """GT-Known without any network: the whole image as the box, and a Gaussian in its middle at its best threshold.
+def baselines(images: ImageSet, *, train: ImageSet, measurement: Localization | None = None) -> "pd.DataFrame":
+    """GT-Known without any network: the whole image as the box, and a Gaussian in its middle.
 
-    Columns: row, threshold, mean, low, high (percent, Wilson's interval), images. Raises ValueError without boxes.
+    The Gaussian's threshold is the best one for the boxes of `train`, as those of trainings are. Columns: row,
+    threshold, mean, low, high (percent, Wilson's interval), images. Raises ValueError without boxes.
     """
     import pandas as pd
 
-    check_boxes(images)
     least = (measurement or Localization()).iou
+    for each in (images, train):
+        check_boxes(each)
     size, truth = tuple(images.images.shape[2:]), images.boxes
     whole = torch.tensor([[0.0, 0.0, size[1], size[0]]]).expand(len(images), -1)
-    curves = localization.curve(localization.centred_gaussian(1, size).expand(len(images), -1, -1), truth)
-    best = localization.best_threshold(curves, least=least)
-    middle = curves[:, localization.THRESHOLDS.index(best)]
+    best = localization.best_threshold(_of_gaussian(train), least=least)
+    middle = _of_gaussian(images)[:, localization.THRESHOLDS.index(best)]
     rows = [
         {"row": "whole image", "threshold": float("nan")} | _share(localization.iou(whole, truth) >= least),
         {"row": "Gaussian in the middle", "threshold": best} | _share(middle >= least),
     ]
     return pd.DataFrame(rows)
+
+
+def _of_gaussian(images: ImageSet) -> Tensor:
+    one = localization.centred_gaussian(1, tuple(images.images.shape[2:]))
+    found = (localization.bounding_box(one, t).expand(len(images), -1) for t in localization.THRESHOLDS)
+    return torch.stack([localization.iou(box, images.boxes) for box in found], 1)
+
+
+def beside_no_network(found: "pd.DataFrame", alone: "pd.DataFrame") -> "pd.DataFrame":
+    """What trainings add to knowing that objects are large and central: `by_threshold` beside `baselines`.
+
+    A row a training and explanation, the threshold from training images. "below" a Gaussian that sees no image where
+    the interval ends below the Gaussian's, "above" where it begins above it, else "level".
+    """
+    gaussian = alone.set_index("row").loc["Gaussian in the middle"]
+    rows = found[found["threshold from"] == "training images"].reset_index(drop=True)
+    told = rows[["explanation"]].assign(training=rows["training"].map(title))
+    told["GT-Known"] = [f"{r.mean_:.1f} ({r.low:.1f}–{r.high:.1f})" for r in _rows(rows)]
+    told["Gaussian"] = f"{gaussian['mean']:.1f} ({gaussian['low']:.1f}–{gaussian['high']:.1f})"
+    where = (rows["low"] > gaussian["high"]).astype(int) - (rows["high"] < gaussian["low"]).astype(int)
+    told["remark"] = where.map({v: f"{w} a Gaussian that sees no image" for v, w in _WHERE.items()})
+    return told.set_index(["training", "explanation"])
 
 
 def max_box_acc(test: Mapping[str, dict]) -> "pd.DataFrame":

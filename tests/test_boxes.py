@@ -1,9 +1,11 @@
 """Tables and pictures of boxes and masks, from records written by hand."""
 
+import itertools
 import math
 from dataclasses import replace
 
 import matplotlib.patches
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -61,11 +63,35 @@ def birds(*truth) -> ImageSet:
 
 def test_rows_that_need_no_network():
     """The whole image has half of itself in common with a box of 15 x 20, a quarter with one of 10 x 10."""
-    found = boxes.baselines(birds((0.0, 0, 15, 20), (0.0, 0, 10, 10), (5.0, 5, 15, 15))).set_index("row")
+    some = birds((0.0, 0, 15, 20), (0.0, 0, 10, 10), (5.0, 5, 15, 15))
+    found = boxes.baselines(some, train=some).set_index("row")
     assert found.loc["whole image", "mean"] == pytest.approx(100 / 3)
     assert found.loc["Gaussian in the middle", "mean"] == pytest.approx(100 / 3 * 2)  # the first at a low threshold
-    with pytest.raises(ValueError, match="have no boxes"):
-        boxes.baselines(ImageSet(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.tensor([0]), ("a",)))
+    bare = ImageSet(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.tensor([0]), ("a",))
+    for images, train in ((bare, some), (some, bare)):
+        with pytest.raises(ValueError, match="have no boxes"):
+            boxes.baselines(images, train=train)
+
+
+def test_the_gaussians_threshold_is_that_of_the_training_images():
+    """Trained on small boxes in the middle its box is small, too, and misses large ones; and the other way round."""
+    small, large = birds((8.0, 8, 12, 12)), birds((1.0, 1, 19, 19))
+    hits = {
+        (a, b): boxes.baselines(test, train=train)["mean"][1]
+        for (a, test), (b, train) in itertools.product(dict(small=small, large=large).items(), repeat=2)
+    }
+    assert hits == {("small", "small"): 100, ("small", "large"): 0, ("large", "small"): 0, ("large", "large"): 100}
+
+
+def test_a_remark_says_what_no_network_can_do_as_well():
+    found = boxes.by_threshold({"art": record(0.1, 0.5, 0.9, 0.9)}, {"art": record(0.5, 0.5, 0.5, 0.5)})
+    for low, high, word in ((80, 90, "below"), (20, 30, "level with"), (0, 5, "above")):
+        found = found.assign(low=25.0, high=75.0)
+        alone = pd.DataFrame([{"row": "Gaussian in the middle", "mean": low, "low": low, "high": high}])
+        told = boxes.beside_no_network(found, alone)
+        assert told.index.tolist() == [("ART", "gradient"), ("ART", "cam")]
+        assert set(told["remark"]) == {f"{word} a Gaussian that sees no image"}
+        assert told["GT-Known"].iloc[0] == "75.0 (25.0–75.0)"
 
 
 def test_what_the_released_code_reports_depends_on_the_order_of_classes():
