@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from artlib import boxes
+from artlib import boxes, models
 from artlib.attributions import Explainer, signed
 from artlib.data import ImageSet, load
 from artlib.measurements import Localization, Segmentation
@@ -24,7 +24,7 @@ def record(*best: float, correct=(1, 1, 0, 1), otsu=(1, 0, 1, 1)) -> dict:
     curves = [[0.8 if t <= b else 0.1 for t in AT] for b in best]
     values = {"index": [0, 1, 2, 3], "correct": list(correct)}
     for name in ("gradient", "cam"):
-        values |= {f"{name}_curve": curves, f"{name}_otsu": list(otsu)}
+        values |= {f"{name}_curve": curves, f"{name}_otsu": list(otsu), f"{name}_gt_known": [1, 0, 0, 1]}
     for name in ("gradient", "ig"):
         values |= {f"{name}_mask_curve": curves, f"{name}_seg_otsu": list(otsu)}
     return {"values": values}
@@ -34,17 +34,38 @@ def test_a_threshold_is_chosen_where_it_says():
     """On the training images 0.5 is the last with all four; on the test images all four hold up to 0.1."""
     test, train = {"natural": record(0.1, 0.5, 0.9, 0.9)}, {"natural": record(0.5, 0.5, 0.5, 0.5)}
     found = boxes.by_threshold(test, train).set_index(["explanation", "threshold from"])
-    assert len(found) == 6
+    assert len(found) == 8
     for name in ("gradient", "cam"):
         rows = found.loc[name]
         assert rows.loc["training images", "threshold"] == 0.2  # the middle of 0.01 to 0.5, fourteen: the eighth
         assert rows.loc["training images", "mean"] == 75 and rows.loc["test images", "mean"] == 100
         assert rows.loc["each image alone", "mean"] == 75 and math.isnan(rows.loc["each image alone", "threshold"])
+        assert rows.loc["released code", "mean"] == 50
+        assert rows.loc["released code", "threshold"] == (0.2 if name == "gradient" else 0.1)
         low, high = wilson_interval(3, 4)
         assert rows.loc["training images", ["low", "high"]].tolist() == pytest.approx([100 * low, 100 * high])
         assert boxes.chosen(found.reset_index(), name) == {"natural": 0.2}
     correct = boxes.by_threshold(test, train, "top1_loc").set_index(["explanation", "threshold from"])["mean"]
     assert correct["gradient", "training images"] == 50 and correct["gradient", "test images"] == 75
+    assert correct["cam", "released code"] == 50  # images 0 and 3, both classified correctly
+
+
+def test_records_at_the_chosen_thresholds_are_a_measurement_with_these_settings():
+    """The same network measured at thresholds of 0.4 and 0.3 from the beginning."""
+    images = load("blossoms", "test", size=28, limit=12)
+    net = models.build("wrn-10-1", 10, generator=torch.Generator().manual_seed(4))
+    usual, told = Localization(), Localization(gradient_threshold=0.4, cam_threshold=0.3)
+    usual, told = (
+        {"values": {k: v.tolist() for k, v in m(net, images, progress=False).items()}} for m in (usual, told)
+    )
+    rows = [{"training": "art", "explanation": e, "threshold from": "training images"} for e in ("gradient", "cam")]
+    found = pd.DataFrame(rows).assign(threshold=[0.4, 0.3])
+    at = boxes.at_chosen({"art": usual}, found)["art"]["values"]
+    for name in ("gradient", "cam"):
+        assert at[f"{name}_iou"] == pytest.approx(told["values"][f"{name}_iou"], abs=1e-6)
+        for column in ("gt_known", "top1_loc", "otsu"):
+            assert at[f"{name}_{column}"] == told["values"][f"{name}_{column}"]
+    assert at["gradient_iou"] != usual["values"]["gradient_iou"]
 
 
 def test_images_without_a_mask_are_left_out():
@@ -181,7 +202,7 @@ def test_a_picture_of_masks():
 
 def test_the_network_before_its_training(tmp_path, monkeypatch):
     """With ImageNet's classes each image has the label that the network gives it: all are correct."""
-    from artlib import models, paths, results, trainings
+    from artlib import paths, results, trainings
     from artlib.models import public
 
     monkeypatch.setattr(results, "MODELS", tmp_path / "models")
