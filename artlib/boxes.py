@@ -274,8 +274,8 @@ def picture(
     with `Segmentation` the image with the estimated mask outlined.
 
     threshold: one for all, or by model. maps: below a model's boxes a row with the maps that they are drawn around.
-    Below each panel stand the IoU and a cross where the class is wrong. Raises ValueError for images without boxes, or
-    masks.
+    Below each panel stand the IoU, a dash without a true mask, and a cross where the class is wrong. Raises ValueError
+    for images without boxes, or masks.
     """
     x, boxes = images.images.float() / 255, isinstance(measurement, Localization)
     if boxes:
@@ -305,7 +305,9 @@ def picture(
             masks = localization.foreground(smooth, at)
             overlap = localization.mask_iou(masks, images.masks)
             rows[heading] = [plots.Panel(v, m) for v, m in zip(x, masks, strict=True)]
-        told[heading] = [f"{v:.2f}{'' if ok else ' ×'}" for v, ok in zip(overlap.tolist(), right, strict=True)]
+        known = [True] * len(x) if boxes else images.masks.flatten(1).any(1).tolist()
+        values = [f"{v:.2f}" if k else "–" for v, k in zip(overlap.tolist(), known, strict=True)]
+        told[heading] = [v if ok else f"{v} ×" for v, ok in zip(values, right, strict=True)]
     figure = plots.heatmap_grid(rows, captions=told if captions else None, title=title, size=size)
     if boxes:
         axes = iter(figure.axes)

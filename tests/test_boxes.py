@@ -195,6 +195,10 @@ def test_a_picture_of_masks():
     explainer = Explainer("cam", reduce=signed, upsample=True)
     figure = boxes.picture({"art": Says(0)}, images, explainer, threshold={"art": 0.6}, measurement=Segmentation())
     assert [len(ax.collections) for ax in figure.axes] == [2] * 4  # the outline, black below
+    images.masks[1] = False  # as an image of Flower17 without a trimap has it
+    figure = boxes.picture({"art": Says(0)}, images, explainer, threshold={"art": 0.6}, measurement=Segmentation())
+    told = [ax.get_xlabel().removesuffix(" ×") for ax in figure.axes[2:]]
+    assert float(told[0]) > 0 and told[1] == "–"
     with pytest.raises(ValueError, match="have no boxes"):
         bare = ImageSet(images.images, images.labels, images.classes)
         boxes.picture({}, bare, explainer, threshold=0.5, measurement=Localization())
