@@ -111,7 +111,7 @@ def test_pretrained_and_drawn_networks_differ_by_the_last_relu_alone(given):
 
 
 def test_a_training_starts_from_what_is_given(given):
-    """One tiny step moves the layers by no more than it is long."""
+    """One tiny step moves the layers by no more than it is long; the normalisation is that of ImageNet."""
     from artlib import data
 
     train = data.load("blossoms", "train", size=28, limit=4)
@@ -120,6 +120,8 @@ def test_a_training_starts_from_what_is_given(given):
         schedule="cosine",
     )  # fmt: skip
     model, _ = trainings.fit(recipe, train, progress=False)
+    assert model[0].mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert model[0].std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
     for key, value in model[1].features.state_dict().items():
         scale = squeezenet.CAFFE if key.endswith("bias") or key == "0.weight" else 1
         torch.testing.assert_close(value, given[f"features.{key}"] / scale, rtol=0, atol=1e-6)
