@@ -13,7 +13,7 @@ from artlib.data import ImageSet
 from artlib.measurements import Localization, Segmentation, predictions
 from artlib.measurements.localization import check_boxes
 from artlib.measurements.placement import MEASURES, METHODS
-from artlib.metrics import localization, localization_authors, wilson_interval
+from artlib.metrics import localization, localization_authors, newcombe_interval, wilson_interval
 from artlib.models import public
 from artlib.trainings import Recipe, build_model, title
 
@@ -177,18 +177,23 @@ def _of_gaussian(images: ImageSet) -> Tensor:
 
 
 def beside_no_network(found: "pd.DataFrame", alone: "pd.DataFrame") -> "pd.DataFrame":
-    """What trainings add to knowing that objects are large and central: `by_threshold` beside `baselines`.
+    """What trainings add to knowing that objects are large and central: `by_threshold` less `baselines`, in points.
 
-    A row a training and explanation, the threshold from training images. "below" a Gaussian that sees no image where
-    the interval ends below the Gaussian's, "above" where it begins above it, else "level".
+    A row a training and explanation, the threshold from training images. difference: from the Gaussian in the middle,
+    with Newcombe's interval for different images, which is wider than that for the same; the remark is its sign.
     """
     gaussian = alone.set_index("row").loc["Gaussian in the middle"]
     rows = found[found["threshold from"] == "training images"].reset_index(drop=True)
     told = rows[["explanation"]].assign(training=rows["training"].map(title))
     told["GT-Known"] = [f"{r.mean_:.1f} ({r.low:.1f}–{r.high:.1f})" for r in _rows(rows)]
-    told["Gaussian"] = f"{gaussian['mean']:.1f} ({gaussian['low']:.1f}–{gaussian['high']:.1f})"
-    where = (rows["low"] > gaussian["high"]).astype(int) - (rows["high"] < gaussian["low"]).astype(int)
-    told["remark"] = where.map({v: f"{w} a Gaussian that sees no image" for v, w in _WHERE.items()})
+    other = (gaussian["mean"] / 100 * gaussian["images"], gaussian["images"])
+    ends = [newcombe_interval((r.mean_ / 100 * r.images, r.images), other) for r in _rows(rows)]
+    differences = rows["mean"] - gaussian["mean"]
+    told["difference"] = [
+        f"{d:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})" for d, (low, high) in zip(differences, ends, strict=True)
+    ]
+    where = [int(low > 0) - int(high < 0) for low, high in ends]
+    told["remark"] = [f"{_WHERE[sign]} a Gaussian that sees no image" for sign in where]
     return told.set_index(["training", "explanation"])
 
 

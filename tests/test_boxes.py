@@ -105,14 +105,20 @@ def test_the_gaussians_threshold_is_that_of_the_training_images():
 
 
 def test_a_remark_says_what_no_network_can_do_as_well():
+    """Three of four images say nothing; 750 of 1000 are fewer than 80 %, more than 70, and not told from 74."""
     found = boxes.by_threshold({"art": record(0.1, 0.5, 0.9, 0.9)}, {"art": record(0.5, 0.5, 0.5, 0.5)})
-    for low, high, word in ((80, 90, "below"), (20, 30, "level with"), (0, 5, "above")):
-        found = found.assign(low=25.0, high=75.0)
-        alone = pd.DataFrame([{"row": "Gaussian in the middle", "mean": low, "low": low, "high": high}])
-        told = boxes.beside_no_network(found, alone)
+    for images, mean, word in (
+        (4, 90, "level with"),
+        (1000, 80, "below"),
+        (1000, 74, "level with"),
+        (1000, 70, "above"),
+    ):
+        alone = pd.DataFrame([{"row": "Gaussian in the middle", "mean": mean, "images": images}])
+        told = boxes.beside_no_network(found.assign(images=images), alone)
         assert told.index.tolist() == [("ART", "gradient"), ("ART", "cam")]
         assert set(told["remark"]) == {f"{word} a Gaussian that sees no image"}
-        assert told["GT-Known"].iloc[0] == "75.0 (25.0–75.0)"
+        assert told["difference"].iloc[0].startswith(f"{75 - mean:+.1f} (")
+        assert told["GT-Known"].iloc[0].startswith("75.0 (")
 
 
 def test_what_the_released_code_reports_depends_on_the_order_of_classes():
