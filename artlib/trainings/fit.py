@@ -74,10 +74,10 @@ def generator(seed: int, stream: str, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state))
 
 
-def build_model(recipe: Recipe, images: ImageSet) -> models.Wrapped:
+def build_model(recipe: Recipe, images: ImageSet, *, weights: bool = True) -> models.Wrapped:
     """The untrained network of a recipe; the normalisation is the paper's where published, else the images' own.
 
-    Public weights expect ImageNet's, whatever the images.
+    Public weights expect ImageNet's, whatever the images; without `weights` they are not looked for.
     """
     info = SETS.get(recipe.dataset)
     if recipe.arch.endswith("-pretrained"):
@@ -96,6 +96,7 @@ def build_model(recipe: Recipe, images: ImageSet) -> models.Wrapped:
         dropout=recipe.dropout,
         dtype=recipe.dtype,
         generator=generator(recipe.seed, "weights", 0),
+        weights=weights,
     )
 
 
