@@ -180,7 +180,7 @@ def beside_no_network(found: "pd.DataFrame", alone: "pd.DataFrame") -> "pd.DataF
     """What trainings add to knowing that objects are large and central: `by_threshold` less `baselines`, in points.
 
     A row a training and explanation, the threshold from training images. difference: from the Gaussian in the middle,
-    with Newcombe's interval for different images, which is wider than that for the same; the remark is its sign.
+    with Newcombe's interval as for different images: too wide where hits go together; the remark is its sign.
     """
     gaussian = alone.set_index("row").loc["Gaussian in the middle"]
     rows = found[found["threshold from"] == "training images"].reset_index(drop=True)
