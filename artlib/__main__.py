@@ -92,10 +92,7 @@ def grid(a: argparse.Namespace) -> None:
     from artlib.paths import slug
     from artlib.trainings import pick_device
 
-    recipes = grids.GRIDS[a.grid](a.preset, dataset=a.dataset, seed=a.seed)
-    if unknown := [row for row in a.row or () if row not in recipes]:
-        raise ValueError(f"{a.grid} has no row {unknown[0]!r}; it has {', '.join(recipes)}")
-    recipes = {row: recipes[row] for row in a.row or recipes}
+    recipes = grids.rows(a.grid, a.preset, dataset=a.dataset, names=a.row, seed=a.seed)
     sets = [grids.images(a.preset, split, a.grid, dataset=a.dataset) for split in ("train", "test")]
     asked, device = grids.measurements(a.preset, a.grid, dataset=a.dataset), pick_device(a.device)
     at = dict(train=sets[0], test=sets[1], device=device)

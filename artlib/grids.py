@@ -242,3 +242,15 @@ def others(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
 
 
 GRIDS = {grid.__name__: grid for grid in (factorial, lengths, sweeps, objectives, others)}
+
+
+def rows(
+    grid: str, preset: str, *, dataset: str, names: Collection[str] | None = None, seed: int = 0
+) -> dict[str, Recipe]:
+    """The rows of a grid that are named, all where None. Raises ValueError for an unknown grid or row."""
+    if grid not in GRIDS:
+        raise ValueError(f"unknown grid {grid!r}; choose one of {', '.join(GRIDS)}")
+    found = GRIDS[grid](preset, dataset=dataset, seed=seed)
+    if unknown := [row for row in names or () if row not in found]:
+        raise ValueError(f"{grid} has no row {unknown[0]!r}; it has {', '.join(found)}")
+    return {row: found[row] for row in names or found}

@@ -125,10 +125,16 @@ def beside(
     """`measured` with the printed values before the measured ones, "69.00 | 61.1 (59.3–62.9)", without marks.
 
     printed: one row a training, one column a metric, as `paper.table` makes it; None for a table: nothing was measured.
-    Rows are the printed ones, then those of the table alone; titles: of rows, else what the paper calls them.
+    Rows are the printed ones, then those of the table alone; titles: of rows, else what the paper calls them. A table
+    that has a row more than once is shown in parts, as by `measured`; printed values without that column are in each.
     """
     import pandas as pd
 
+    if table is not None and table.duplicated(["training", "metric"]).any():
+        apart = next(c for c in APART if c in table)
+        own = {v: printed[printed[apart] == v] if apart in printed else printed for v in table[apart].unique()}
+        parts = {v: beside(table[table[apart] == v], known, titles) for v, known in own.items()}
+        return pd.concat(parts, names=[apart, "training"])
     columns = ["training", "metric", "mean", "low", "high"]
     found = (pd.DataFrame(columns=columns) if table is None else table).set_index(["training", "metric"])
     known = printed.set_index("training")
@@ -159,15 +165,15 @@ def _mark(verdicts: "pd.DataFrame | None", training: str, metric: str, measured:
     if not measured or verdicts is None:
         return ""
     marks = {
-        v["mark"] for claim, v in verdicts.iterrows() if _sides(claim)[0] == metric and training in _sides(claim)[1]
+        v["mark"] for claim, v in verdicts.iterrows() if _sides(claim)[0] == metric and training in _sides(claim)[1:]
     }
     return "".join(f" {mark}" for mark in "✗?✓" if mark in marks)[:2]
 
 
-def _sides(claim: str) -> tuple[str, tuple[str, str]]:
+def _sides(claim: str) -> tuple[str, str, str, str]:
+    """Metric, first side, sign (>, < or =) and second side of a claim's id."""
     *_, metric, sides = claim.split("/")
-    better, worse = sides.split(">")
-    return metric, (better, worse)
+    return metric, *re.split("([<=>])", sides, maxsplit=1)
 
 
 def recorded(run: str, *, printed: str = "table1", setting: str | None = None) -> "pd.DataFrame | Shown":
@@ -184,17 +190,36 @@ def recorded(run: str, *, printed: str = "table1", setting: str | None = None) -
     return board(table, recorded_claims(run), printed=printed, setting=setting)
 
 
-def shown(table: str) -> "Shown":
-    """Every recorded run of a figure or table: its numbers and its pictures; a sentence where there is none."""
+def shown(table: str, *, printed: "pd.DataFrame | None" = None) -> "Shown":
+    """Every recorded run of a figure or table: numbers, verdicts and pictures; a sentence where there is none.
+
+    printed: the paper's values, as `paper.table` makes them: those of a run's data set stand before its own.
+    """
     text, markup = [], []
     for run in runs(table):
-        told, table = about(run), results.reference(run)
-        numbers = measured(table, dict(zip(table["training"], table.get("title", table["training"]), strict=True)))
+        told, found = about(run), results.reference(run)
+        titles = dict(zip(found["training"], found.get("title", found["training"]), strict=True))
+        known = None if printed is None else printed[printed["dataset"] == told["dataset"]]
+        numbers = measured(found, titles) if known is None else beside(found, known, titles)
         numbers = numbers.T if numbers.shape[1] > 8 else numbers  # else every cell would break into three lines
+        verdicts = _verdicts(run)
         title = f"{told['heading']}, commit {told['commit']}"
-        text.append(f"{title}\n{numbers.to_string()}")
-        markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}{pictures(run).markup}")
+        text += [f"{title}\n{numbers.to_string()}", *(f"{name}\n{part.text}" for name, part in verdicts)]
+        markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")
+        markup += [f"<p>{html.escape(name)}</p>{part.markup}" for name, part in verdicts]
+        markup.append(pictures(run).markup)
     return Shown("\n\n".join(text), "".join(markup)) if text else Shown("none recorded yet", "none recorded yet")
+
+
+def _verdicts(run: str) -> list[tuple[str, Shown]]:
+    """The recorded claims of a run under headings: by the column that repeats them, else by the setting in their id."""
+    found = recorded_claims(run)
+    if found is None:
+        return []
+    apart = next((c for c in APART if c in found), "setting")
+    of = found[apart] if apart in found else found.index.str.split("/").str[2:-2].str.join("/")
+    parts = found.groupby(of, sort=False)
+    return [(f"verdicts, {apart} {value}" if value else "verdicts", claims(part)) for value, part in parts]
 
 
 def pictures(name: str, *, width: str = "32em") -> "Shown":
@@ -260,15 +285,16 @@ def claims(
 
     if verdicts is None:
         return Shown("none recorded yet", "none recorded yet")
-    rows, named = [], titles or {}
+    rows, named, every = [], titles or {}, tables.metric_columns()
     for claim, v in verdicts.iterrows():
-        metric, sides = _sides(claim)
+        metric, *sides = _sides(claim)
         if pd.isna(v["difference"]) or (metrics is not None and metric not in metrics):  # a side was not measured
             continue
-        title = [named.get(s) or (tables.heading(s) if s.startswith("from_") else tables.title(s)) for s in sides]
+        along = sides[0].startswith("from_") or {*sides[::2]} <= {*every}  # two attacks on the training `metric`
+        title = [named.get(s) or (tables.heading if along else tables.title)(s) for s in sides[::2]]
         row = {
-            "metric": tables.heading(metric),
-            "claim": " > ".join(title),
+            "metric": f"accuracy of {tables.title(metric)}" if along else tables.heading(metric),
+            "claim": f" {sides[1]} ".join(title),
             "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})",
         }
         row |= {"": v["mark"] or "", "verdict": v["verdict"] or "", "why": v["why"] or ""}

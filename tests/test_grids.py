@@ -194,3 +194,13 @@ def test_others_share_their_rows_with_the_objectives():
     assert rows["igr_trades"].training == replace(rows["igr"].training, on="trades")
     text = paper.table("text").query("setting in ['pgd_20', 'combined']")
     assert set(text["training"]) - {"pgd"} <= set(rows)
+
+
+def test_rows_by_name():
+    every = grids.objectives("cpu", dataset="cifar10")
+    assert grids.rows("objectives", "cpu", dataset="cifar10") == every
+    assert grids.rows("objectives", "cpu", dataset="cifar10", names=["art"]) == {"art": every["art"]}
+    with pytest.raises(ValueError, match="objectives has no row 'pgd'; it has art_eq2"):
+        grids.rows("objectives", "cpu", dataset="cifar10", names=["pgd"])
+    with pytest.raises(ValueError, match="unknown grid 'table5'; choose one of factorial"):
+        grids.rows("table5", "cpu", dataset="cifar10")

@@ -88,10 +88,50 @@ def test_bars_do_not_overlap():
 def test_unknown_training_is_drawn_under_its_own_name():
     fig = plots.bars_with_intervals(TABLE.assign(training=["x", "y", "x", "y"]).drop(columns="paper"))
     assert list(bars(fig)) == ["x", "y"]
-    names = [f"row {i}" for i in range(8)]
+    names = [f"row {i}" for i in range(4)]
     many = pd.DataFrame({"metric": "IN", "training": ["art", *names], "mean": 1.0, "low": 0.5, "high": 2.0})
-    colors = [bar[0].get_facecolor() for bar in bars(plots.bars_with_intervals(many)).values()]
-    assert len(set(colors)) == 9  # a figure's rows are told apart, listed or not
+    drawn = bars(plots.bars_with_intervals(many)).values()
+    for look in (lambda bar: bar.get_facecolor(), lambda bar: bar.get_hatch()):
+        assert len({look(bar[0]) for bar in drawn}) == 5  # a figure's rows are told apart, listed or not, in grey too
+
+
+def test_many_trainings_are_rows_of_dots_with_their_names():
+    names = ["natural", "pgd", "art", "trades", "x", "y"]
+    cells = [
+        dict(metric=m, training=t, mean=10.0 * i, low=10 * i - 2, high=10 * i + 3, paper=5 if t == "art" else math.nan)
+        for m in ("IN", "K")
+        for i, t in enumerate(names)
+    ]
+    table = pd.DataFrame(cells).drop(index=7)  # PGD has no K
+    fig = plots.bars_with_intervals(table, title="both")
+    assert [ax.get_title() for ax in fig.axes] == ["IN", "K"] and fig.axes[0].get_xlabel() == "percent"
+    titles = ["Natural", "PGD", "ART", "TRADES", "x", "y"]
+    assert [tick.get_text() for tick in fig.axes[0].get_yticklabels()] == titles and not fig.axes[0].patches
+    dots = [[line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "o"] for ax in fig.axes]
+    assert dots[0] == [[[10 * i, i]] for i in range(6)] and dots[1] == [[[10 * i, i]] for i in (0, 2, 3, 4, 5)]
+    ends = [c.get_segments()[0][:, 0].tolist() for c in fig.axes[0].containers for c in c.lines[2]]
+    assert ends == [[10 * i - 2, 10 * i + 3] for i in range(6)]
+    (paper,) = [line for line in fig.axes[1].lines if line.get_marker() == "D"]
+    assert [tuple(p) for p in paper.get_xydata() if not math.isnan(p[0])] == [(5, 2)]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["paper"]
+    assert not plots.bars_with_intervals(table.drop(columns="paper")).legends
+
+
+def test_lines_differ_by_marker_and_dash_and_bars_by_hatch_as_well_as_by_colour():
+    looks = [plots.line_look(color) for color in plots.PALETTE]
+    assert len({look["marker"] for look in looks}) == len(plots.PALETTE)
+    assert len({plots.bar_look(color)["hatch"] for color in plots.PALETTE}) == len(plots.PALETTE)
+    assert "D" not in {look["marker"] for look in looks}  # the paper's
+    first = [plots.line_look(plots.color(name)) for name in ("natural", "pgd", "art")]
+    assert len({look["ls"] for look in first}) == 3
+    assert {plots.bar_look(c)["edgecolor"] for c in ("#FFFFFF", "yellow")} == {"black"}
+    assert plots.bar_look("#000000")["edgecolor"] == "white"
+    table = LINES.assign(training=LINES["training"].replace("mine", "pgd"))
+    for drawn in (plots.lines_with_bands(table, x="eps"), plots.panels_with_bands(table, x="eps", panel="paper")):
+        found = {line.get_label(): line for line in drawn.axes[0].lines}
+        assert (found["ART"].get_marker(), found["ART"].get_linestyle()) == ("^", "-.")
+    found = {line.get_label(): line for line in plots.lines_with_bands(table, x="eps").axes[0].lines}
+    assert (found["PGD"].get_marker(), found["PGD"].get_linestyle()) == ("s", "--")
 
 
 def test_bars_refuse_incomplete_or_ambiguous_tables():

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from artlib import plots, tables
+from artlib.trainings import Art
 
 
 def test_boxes_have_quartiles_means_points_and_colours():
@@ -38,6 +39,9 @@ def test_a_matrix_shows_its_numbers():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
     np.testing.assert_array_equal(ax.images[0].get_array().filled(np.nan), table.to_numpy())
     assert ax.images[0].get_clim() == (0, 100)
+    *two, _ = plots.matrix({"ours": table, "theirs": table.iloc[:1]}, title="t").axes  # the last is the scale
+    assert [ax.get_title() for ax in two] == ["ours", "theirs"]
+    assert [[t.get_text() for t in ax.texts] for ax in two] == [["0.0", "80.3", "44.1"], ["0.0", "80.3"]]
 
 
 def test_tables_of_values():
@@ -67,3 +71,35 @@ def test_a_diagram_has_its_boxes_texts_and_arrows():
     assert to_hex(ax.patches[1].get_facecolor()) == "#56b4e9"
     with pytest.raises(KeyError):
         plots.diagram(boxes, [("a", "d", "-", "")])
+
+
+def test_the_diagram_of_an_update_follows_the_settings():
+    paper, text, authors = (plots.art_update(Art.of("cifar10", protocol=p)) for p in ("paper", "text", "authors"))
+    assert paper != text != authors != paper
+    assert {"negative"} == set(paper[0]) - set(authors[0]) and {"values"} == set(authors[0]) - set(paper[0])
+    for boxes, arrows in (paper, text, authors):
+        assert {name for arrow in arrows for name in arrow[:2]} == set(boxes)  # none stands alone
+        places = [(box.right, box.down) for box in boxes.values()]
+        assert len(set(places)) == len(places)
+    for change in (
+        dict(eps=0.1),
+        dict(steps=5),
+        dict(step_size=0.1),
+        dict(statistics="batch"),
+        dict(weight=2.0),
+        dict(beta=7.0),
+        dict(attack_topk=9),
+        dict(mining=True),
+        dict(anchor="normalized"),
+        dict(channels="mean"),
+        dict(negative="surrogate"),
+        dict(threshold=20.0),
+    ):
+        assert plots.art_update(Art.of("cifar10", **change)) != paper, change
+
+
+def test_the_diagram_takes_the_most_likely_wrong_class_from_the_clean_image():
+    boxes, arrows = plots.art_update(Art.of("cifar10"))
+    assert {("x", "negative"), ("negative", "g")} <= {arrow[:2] for arrow in arrows} and "f(x)" in boxes[
+        "negative"
+    ].text

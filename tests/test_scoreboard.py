@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from artlib import paper, scoreboard
+from artlib import paper, results, scoreboard
 from artlib.paths import ROOT
 from workflow import readme
 
@@ -68,7 +68,8 @@ def test_tables_of_claims_on_one_page_keep_their_own_colours():
 
 def test_the_one_claim_of_table_6_along_a_row_names_where_the_images_were_made():
     told = repr(scoreboard.claims(scoreboard.recorded_claims("table6-cifar10-paper-seed0")))
-    assert "made on PGD > made on ART" in told and "from_" not in told
+    (row,) = [line for line in told.splitlines() if "made on PGD > made on ART" in line]
+    assert row.startswith("accuracy of Natural") and "from_" not in told
 
 
 def test_readme_has_every_recorded_set_of_real_images():
@@ -95,6 +96,30 @@ def test_a_figure_that_is_recorded_is_shown_with_its_numbers_and_pictures():
     assert wide[1].split() == ["Natural", "PGD", "ART"] and wide[2].startswith("clean")
 
 
+def test_printed_values_and_verdicts_of_a_run_stand_with_its_numbers():
+    lines = repr(scoreboard.shown("table4", printed=paper.table("table4"))).splitlines()
+    (natural,) = [line for line in lines if line.startswith("gradient ") and " Natural " in line]
+    assert "13.72 | " in natural and " 9.50 | " in natural  # Table 4, gradient
+    (ours,) = [line for line in lines if line.startswith("input_x_gradient ")]
+    assert " | " not in ours  # which the paper does not have
+    told = [line for line in lines if line.startswith("verdicts")]
+    assert told == ["verdicts, setting gradient", "verdicts, setting gradshap"]
+    markup = scoreboard.shown("table4").markup
+    assert markup.index("verdicts, setting") < markup.index("<img") and "13.72" not in markup
+
+
+def test_recorded_verdicts_are_parted_by_the_column_that_repeats_them(tmp_path, monkeypatch):
+    for module in (scoreboard, results):
+        monkeypatch.setattr(module, "REFERENCE", tmp_path)
+    row = dict(claim="text/cifar10/targeted/K/art>pgd", low=1.0, high=3.0, mark="✓", verdict="reproduced", why=None)
+    found = pd.DataFrame([row | dict(ball=ball, difference=d) for ball, d in (("pixels", 2.0), ("l2", 2.5))])
+    found.to_csv(tmp_path / "run-claims.csv", index=False)
+    parts = dict(scoreboard._verdicts("run"))
+    assert list(parts) == ["verdicts, ball pixels", "verdicts, ball l2"]
+    assert ["+2.0 (" in repr(part) for part in parts.values()] == [True, False]
+    assert scoreboard._verdicts("none") == []
+
+
 def test_a_table_that_repeats_its_rows_is_shown_in_parts_and_one_without_intervals_without():
     rows = {
         "training": ["art"] * 2,
@@ -105,6 +130,11 @@ def test_a_table_that_repeats_its_rows_is_shown_in_parts_and_one_without_interva
     }
     found = scoreboard.measured(pd.DataFrame(rows | {"eps": [2, 8]}), {"art": "ART"})
     assert found["IN"].to_dict() == {(2, "ART"): "50.0 (45.0–55.0)", (8, "ART"): "40.0 (35.0–45.0)"}
+    printed = pd.DataFrame({"training": ["art"], "approach": ["ART"], "IN": [92.9], "eps": [8]})
+    found = scoreboard.beside(pd.DataFrame(rows | {"eps": [2, 8]}), printed)
+    assert found["IN"].to_dict() == {(2, "art"): "50.0 (45.0–55.0)", (8, "ART"): "92.90 | 40.0 (35.0–45.0)"}
+    found = scoreboard.beside(pd.DataFrame(rows | {"ball": ["l2", "box"]}), printed.drop(columns="eps"))
+    assert all(cell.startswith("92.90 | ") for cell in found["IN"])  # the paper does not name the ball: beside each
     bare = scoreboard.measured(pd.DataFrame({"training": ["art"], "metric": ["IN"], "mean": [50.0]}))
     assert bare["IN"].tolist() == ["50.0"]
 

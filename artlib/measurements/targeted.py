@@ -30,7 +30,7 @@ class Targeted(Measurement):
         "IN_targeted": Metric("IN, targeted"),
         "K_targeted": Metric("K, targeted", bounds=(-1.0, 1.0)),
         "to_target": Metric("K with the target", bounds=(-1.0, 1.0)),
-        "approach": Metric("the same, gained", bounds=(-2.0, 2.0)),
+        "gained": Metric("the same, gained", bounds=(-2.0, 2.0)),
         "change": Metric("largest change of a pixel", unit="/255", scale=255.0),
     }
     published = {"flower17": dict(k=1000)}  # as in Table 1
@@ -69,7 +69,7 @@ class Targeted(Measurement):
     def columns(self, model: nn.Module, images: ImageSet, *, progress: bool) -> dict[str, Tensor]:
         """index, the metrics, status, kept_step; NaN where maps cannot be ranked.
 
-        IN_targeted and K_targeted compare the map before and after, to_target that after with its target; approach is
+        IN_targeted and K_targeted compare the map before and after, to_target that after with its target; gained is
         by how much the attack has raised it; change is in [0, 1]. Raises ValueError when no image is correct.
         """
         chosen, goals = self.chosen(model, images)
@@ -84,7 +84,7 @@ class Targeted(Measurement):
             "IN_targeted": compared["IN"],
             "K_targeted": compared["K"],
             "to_target": near,
-            "approach": near - metrics.kendall(found.before, target),
+            "gained": near - metrics.kendall(found.before, target),
             "change": (found.x_adv - floats(model, some)[0]).abs().amax((1, 2, 3)),
             "status": found.status,
             "kept_step": found.kept_step,

@@ -5,7 +5,20 @@ nothing is transcribed, so its side of a comparison stays blank. A further table
 a further number a row of text.csv. `differences` says where texts and released code are not the same.
 """
 
-from artlib.paper.claims import CLAIMS, TRENDS, Claim, claims, transferred, trends
+from artlib.paper.claims import (
+    CLAIMS,
+    SATURATES,
+    TRENDS,
+    Claim,
+    alignment,
+    claims,
+    curves,
+    spread,
+    stronger,
+    transferred,
+    trends,
+    under_the_worst,
+)
 from artlib.paper.lens import adversarial_advantage, random_against_attack
 from artlib.paper.published import TABLES, against_paper, differences, published, table
 from artlib.paper.verdicts import (
@@ -13,7 +26,9 @@ from artlib.paper.verdicts import (
     SIZE_TOLERANCE,
     SMALLEST_DIFFERENCE,
     SMALLEST_IMAGES,
+    SMALLEST_OF,
     Verdict,
+    narrower,
     on_common_images,
     verdict,
     verdicts,
@@ -22,23 +37,31 @@ from artlib.paper.verdicts import (
 __all__ = [
     "CLAIMS",
     "MARKS",
+    "SATURATES",
     "SIZE_TOLERANCE",
     "SMALLEST_DIFFERENCE",
     "SMALLEST_IMAGES",
+    "SMALLEST_OF",
     "TABLES",
     "TRENDS",
     "Claim",
     "Verdict",
     "adversarial_advantage",
     "against_paper",
+    "alignment",
     "claims",
+    "curves",
     "differences",
+    "narrower",
     "on_common_images",
     "published",
     "random_against_attack",
+    "spread",
+    "stronger",
     "table",
     "transferred",
     "trends",
+    "under_the_worst",
     "verdict",
     "verdicts",
 ]

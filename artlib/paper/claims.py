@@ -1,6 +1,6 @@
 """The comparisons that the paper makes: every pair of rows that one of its tables orders, and what its words add."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -12,6 +12,8 @@ class Claim:
     """One comparison that the paper makes: on `dataset`, in `setting`, `better` scores higher than `worse` in `metric`.
 
     printed: the values of better and worse in percent; None where the paper does not print them for this data set.
+    same: the claim is that both score the same, whichever is called better.
+    spread: the claim is that better varies less over images, whatever the means.
     """
 
     id: str
@@ -24,6 +26,8 @@ class Claim:
     better: str
     worse: str
     printed: tuple[float, float] | None
+    same: bool = False
+    spread: bool = False
 
 
 # What the paper says in words of ART: section, and by metric the rivals that it leads, None for all of them.
@@ -63,9 +67,16 @@ def _stated(name: str, better: Mapping, worse: Mapping) -> bool:
     return worse["training"] in (rivals[better["metric"]] or (worse["training"],))
 
 
+def _words(metric: str, setting: str = "") -> str:
+    """A metric in words; the steps of PGD are those of a setting like pgd_20, else Table 1's."""
+    if metric == "adversarial" and setting.startswith("pgd_"):
+        return f"PGD-{setting.removeprefix('pgd_')} accuracy"
+    return _WORDS.get(metric, metric)
+
+
 def _claim(name: str, better: Mapping, worse: Mapping, *, source: str) -> Claim:
     keys = {k: better[k] for k in ("dataset", "setting", "metric")}
-    words = f"{better['approach']} has a higher {_WORDS.get(keys['metric'], keys['metric'])} than {worse['approach']}"
+    words = f"{better['approach']} has a higher {_words(keys['metric'], keys['setting'])} than {worse['approach']}"
     return Claim(
         id="/".join([name, *filter(None, keys.values()), f"{better['training']}>{worse['training']}"]),
         text=f"{': '.join(filter(None, [keys['dataset'], keys['setting']]))}: {words}"
@@ -82,7 +93,7 @@ def _claim(name: str, better: Mapping, worse: Mapping, *, source: str) -> Claim:
 CLAIMS: tuple[Claim, ...] = tuple(claim for name in TABLES for claim in _claims_of(name))
 
 # What section 5 says in words of Figures 8 and 9, which print no numbers: metrics, better and worse setting, both named
-# as the rows of `grids.sweeps`. The values on either side of the paper's own are ours; "saturates" orders nothing.
+# as the rows of `grids.sweeps`. The values on either side of the paper's own are ours.
 _ROBUST = ("IN", "K", "adversarial")
 TRENDS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     "robustness first rises with beta": (_ROBUST, (("art", "beta 10"),)),
@@ -91,6 +102,19 @@ TRENDS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     "clean accuracy falls with lambda": (("natural",), (("lambda 0", "lambda 1"), ("lambda 0.25", "lambda 1"))),
     "robustness rises before it saturates at 3 steps": (_ROBUST, (("art", "steps 1"),)),
 }
+# What "saturates" means: two settings that score the same.
+SATURATES: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
+    "robustness saturates after lambda = 0.75": (_ROBUST, (("lambda 1", "lambda 0.75"),)),
+    "all saturates after 3 steps": ((*_ROBUST, "natural"), (("steps 5", "art"), ("steps 7", "art"))),
+}
+
+
+def _said(object: str, dataset: str, metric: str, sides: tuple[str, str], text: str, **others) -> Claim:
+    """A claim of a figure or a sentence, of better and worse; others: its source, and fields that are not the usual."""
+    id = f"{object}/{dataset}/{metric}/{sides[0]}{'=' if others.get('same') else '>'}{sides[1]}"
+    others = dict(setting="", printed=None) | others
+    named = dict(object=object, dataset=dataset, metric=metric, better=sides[0], worse=sides[1])
+    return Claim(id=id, text=f"{dataset}: {text}", **named, **others)
 
 
 def transferred(dataset: str = "cifar10") -> tuple[Claim, ...]:
@@ -99,31 +123,92 @@ def transferred(dataset: str = "cifar10") -> tuple[Claim, ...]:
     better and worse are where the perturbations were made, the metric is Natural's accuracy under them. Printed values
     are CIFAR-10's.
     """
-    printed = {row["metric"]: row["value"] for row in read("table6") if row["training"] == "natural"}
+    known = {row["metric"]: row["value"] for row in read("table6") if row["training"] == "natural"}
     sides = ("from_pgd", "from_art")
-    values = tuple(float(printed[s]) for s in sides) if dataset == "cifar10" else None
-    return (
-        Claim(
-            id=f"table6/{dataset}/natural/from_pgd>from_art",
-            text=f"{dataset}: Natural keeps a higher accuracy under perturbations of PGD-10 than under ART's",
-            source="Table 6, Appendix C",
-            object="table6",
-            dataset=dataset,
-            setting="",
-            metric="natural",
-            better=sides[0],
-            worse=sides[1],
-            printed=values,
-        ),
+    printed = tuple(float(known[s]) for s in sides) if dataset == "cifar10" else None
+    text = "Natural keeps a higher accuracy under perturbations of PGD-10 than under ART's"
+    return (_said("table6", dataset, "natural", sides, text, source="Table 6, Appendix C", printed=printed),)
+
+
+def stronger(dataset: str = "cifar10") -> tuple[Claim, ...]:
+    """What section 5 says along ART's own row: SPSA leaves more accuracy than PGD-40, PGD-100 and PGD-500 as much.
+
+    better and worse are the attacks, the metric is the model. Printed values are CIFAR-10's.
+    """
+    known = {row["metric"]: row["value"] for row in read("text") if row["setting"] == "stronger"}
+    known |= {r["metric"]: r["value"] for r in read("table1") if (r["dataset"], r["training"]) == ("cifar10", "art")}
+    found = []
+    for attack, name in (("spsa", "SPSA"), ("pgd_100", "PGD-100"), ("pgd_500", "PGD-500")):
+        told = f"higher under {name} than" if attack == "spsa" else f"the same under {name} as"
+        printed = (float(known[attack]), float(known["adversarial"])) if dataset == "cifar10" else None
+        text = f"ART's accuracy is {told} under PGD-40"
+        text += f" (printed: {printed[0]} and {printed[1]})" if printed else ""
+        options = dict(source="Section 5, Table 1", printed=printed, same=attack != "spsa")
+        found.append(_said("text", dataset, "art", (attack, "adversarial"), text, **options))
+    return tuple(found)
+
+
+def alignment(dataset: str = "cifar10") -> tuple[Claim, ...]:
+    """What section 5 says of Figure 6: the cosine of image and gradient is higher for ART than for the two others."""
+    return tuple(
+        _said("figure6", dataset, "alignment", ("art", rival), text, source="Figure 6, Section 5")
+        for rival, name in (("natural", "Natural"), ("pgd", "PGD-10"))
+        for text in [f"the cosine of image and gradient is higher for ART than for {name}"]
     )
 
 
+def spread(dataset: str = "cifar10") -> tuple[Claim, ...]:
+    """What appendix A.4 says of Figure 11: ART's IN and K are higher, and vary less over images, than the others'.
+
+    The metric of a claim is IN or K in both cases; those of the variation have `spread`. Nothing is printed.
+    """
+    found, source = [], "Figure 11, Appendix A.4"
+    for metric in ("IN", "K"):
+        for rival, name in (("natural", "Natural"), ("pgd", "PGD-10")):
+            text = f"ART has a higher {metric} than {name}"
+            found.append(_said("figure11", dataset, metric, ("art", rival), text, source=source))
+            text = f"ART's {metric} has a smaller standard deviation over images than {name}'s"
+            less = _said("figure11", dataset, metric, ("art", rival), text, source=source, spread=True)
+            found.append(replace(less, id=f"figure11/{dataset}/{metric}/deviation/art<{rival}"))
+    return tuple(found)
+
+
+# Radii of `measurements.AccuracyCurve`, ours: appendix C says "less than 4/255" and "various values of l2".
+CURVES = {"linf": ("1", "2"), "l2": ("0.25", "0.5", "1", "1.5", "2")}
+
+
+def curves(dataset: str = "cifar10") -> tuple[Claim, ...]:
+    """What appendix C says of Figure 14, and Table 1 of its ball of 8/255: accuracy under PGD against the ball's size.
+
+    In l_inf of 1 and 2 (/255) ART and PGD-10 are the same, in l2 ART is above. Metrics are the balls, as
+    `measurements.AccuracyCurve` names them; printed are CIFAR-10's values at 8/255 and in the l2 ball of 1 (section 5).
+    """
+    source = "Figure 14, Appendix C"
+    rows = {r["training"]: float(r["value"]) for r in read("text") if r["metric"] == "l2_pgd_40"}
+    found = [
+        _said("figure14", dataset, f"linf_{e}", ("art", "pgd"), text, source=source, same=True)
+        for e in CURVES["linf"]
+        for text in [f"ART's accuracy under PGD in the l_inf ball of {e}/255 is the same as PGD-10's"]
+    ]
+    for claim in claims(dataset):
+        if claim.metric == "adversarial" and {claim.better, claim.worse} <= {"natural", "pgd", "art"}:
+            id = f"figure14/{dataset}/linf_8/{claim.better}>{claim.worse}"
+            found.append(replace(claim, id=id, object="figure14", metric="linf_8"))
+    for e in CURVES["l2"]:
+        printed = (rows["art"], rows["pgd"]) if e == "1" and dataset == "cifar10" else None
+        text = f"ART has a higher accuracy under PGD in the l2 ball of {e} than PGD-10"
+        text += f" (printed: {printed[0]} and {printed[1]})" if printed else ""
+        where = f"{source}, Section 5" if printed else source
+        found.append(_said("figure14", dataset, f"l2_{e}", ("art", "pgd"), text, source=where, printed=printed))
+    return tuple(found)
+
+
 def trends(metrics: tuple[str, ...], *, dataset: str = "cifar10") -> tuple[Claim, ...]:
-    """The trends of Figures 8 and 9 in some metrics, as orderings of two settings, without printed values."""
+    """The trends of Figures 8 and 9 in some metrics, as two settings in order or the same, without printed values."""
     return tuple(
         Claim(
-            id=f"sweeps/{metric}/{better}>{worse}",
-            text=f"{dataset}: {text}: {_WORDS.get(metric, metric)} at {better} above that at {worse}",
+            id=f"sweeps/{metric}/{better}{'=' if same else '>'}{worse}",
+            text=f"{dataset}: {text}: {_words(metric)} at {better} {words} that at {worse}",
             source="Section 5, Figures 8 and 9",
             object="sweeps",
             dataset=dataset,
@@ -132,8 +217,10 @@ def trends(metrics: tuple[str, ...], *, dataset: str = "cifar10") -> tuple[Claim
             better=better,
             worse=worse,
             printed=None,
+            same=same,
         )
-        for text, (of, pairs) in TRENDS.items()
+        for same, words, said in ((False, "above", TRENDS), (True, "the same as", SATURATES))
+        for text, (of, pairs) in said.items()
         for metric in of
         if metric in metrics
         for better, worse in pairs
@@ -162,4 +249,22 @@ def claims(dataset: str, table: str = "table1", *, setting: str | None = None) -
         replace(c, text=c.text.replace(f"{other}:", asked, 1).split(" (printed: ")[0], printed=None)
         for c in these
         if c.dataset == other
+    )
+
+
+def under_the_worst(claims: Sequence[Claim]) -> tuple[Claim, ...]:
+    """The claims on IN and K, asked of `measurements.WorstCase`, which looks for more than the paper's attack finds.
+
+    Their printed values are of the paper's attack alone, and left out.
+    """
+    return tuple(
+        replace(
+            c,
+            id=c.id.replace(f"/{c.metric}/", f"/{c.metric}_worst/"),
+            text=f"{c.text.split(' (printed: ')[0]} under the worst of several attacks",
+            metric=f"{c.metric}_worst",
+            printed=None,
+        )
+        for c in claims
+        if c.metric in ("IN", "K")
     )

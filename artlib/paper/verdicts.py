@@ -19,7 +19,11 @@ SMALLEST_IMAGES = 50
 # Points. The paper itself prints one accuracy of ART as 37.50 and 37.58 (and 37.73 under PGD-20): what is closer than a
 # point is within the chance of a single run, however many images say so.
 SMALLEST_DIFFERENCE = 1.0
+# That is a rule for percentages. By metric, what counts for another: a cosine times 100, whose means are a few points
+# at most, counts from the third decimal of the cosine on, the last that tables show.
+SMALLEST_OF = {"alignment": 0.1}
 # Points. About the half width of an interval of 400 images at 50 %: the printed values have such errors themselves.
+# What the paper calls the same may differ by as much.
 SIZE_TOLERANCE = 5.0
 
 MARKS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}  # for tables
@@ -32,6 +36,7 @@ class Verdict:
     difference: mean of better less mean of worse, over all images and seeds; low, high: its 95 % interval;
     by_seed: the difference in every seed. images: the fewest of a side and seed.
     distance: measured less printed value, of better and of worse; None without printed values.
+    same: the claim is that both are the same; `order` then says whether they are.
     """
 
     difference: float
@@ -42,11 +47,12 @@ class Verdict:
     by_seed: tuple[float, ...]
     images: int
     distance: tuple[float, float] | None = None
+    same: bool = False
 
     @property
     def extent(self) -> str:
         """Of an order that is reproduced: "order and size", or "order only" if a side is over SIZE_TOLERANCE away."""
-        if self.order != "reproduced" or self.distance is None:
+        if self.order != "reproduced" or self.distance is None or self.same:
             return ""
         return "order only" if max(map(abs, self.distance)) > SIZE_TOLERANCE else "order and size"
 
@@ -68,18 +74,22 @@ def verdict(
     generator: torch.Generator,
     paired: bool = True,
     printed: tuple[float, float] | None = None,
+    same: bool = False,
+    smallest: float = SMALLEST_DIFFERENCE,
     samples: int = 2000,
 ) -> Verdict:
-    """Whether mean(better) > mean(worse), and how far both are from the printed values.
+    """Whether mean(better) > mean(worse), or is the `same`, and how far both are from the printed values.
 
     better, worse: per-image values in percent, (N,) and (M,); or of several seeds a list of these, seed by seed.
     paired: both sides hold the same images in the same order (N = M in every seed).
 
     The rule. A verdict other than "inconclusive" needs SMALLEST_IMAGES images on each side in every seed, a 95 %
-    interval of the difference over images without 0, a difference of SMALLEST_DIFFERENCE, and its sign in every seed.
+    interval of the difference over images without 0, a difference of `smallest`, and its sign in every seed.
     The interval is Newcombe's hybrid score interval where all values are 0 or 100 (`metrics.newcombe_interval`), else
     the percentile bootstrap (Efron & Tibshirani 1993, chapter 13). Several seeds are pooled, but seeds share their
     test images, so that the interval is as wide as that of the images of one seed.
+    The same: the whole interval within SIZE_TOLERANCE of 0 is "reproduced", the whole interval beyond it "not
+    reproduced", else "inconclusive"; so it is with few images, and where one seed's difference is within and one not.
     Raises ValueError for empty sides, NaN, values that look like fractions of 1, pairs or seeds of unequal number.
 
     >>> import torch
@@ -95,10 +105,44 @@ def verdict(
     means = [torch.cat(side).mean().item() for side in sides]
     by_seed = tuple((a.mean() - b.mean()).item() for a, b in zip(*sides, strict=True))
     difference, images = means[0] - means[1], min(len(seed) for side in sides for seed in side)
-    why = _doubt(difference, low, high, by_seed, images)
-    order = "inconclusive" if why else "reproduced" if difference > 0 else "not reproduced"
+    measured = (difference, low, high, by_seed, images)
+    why = _doubt_of_same(*measured) if same else _doubt(*measured, smallest=smallest)
+    holds = abs(difference) < SIZE_TOLERANCE if same else difference > 0
+    order = "inconclusive" if why else "reproduced" if holds else "not reproduced"
     distance = None if printed is None else (means[0] - printed[0], means[1] - printed[1])
-    return Verdict(difference, low, high, order, why, by_seed, images, distance)
+    return Verdict(difference, low, high, order, why, by_seed, images, distance, same)
+
+
+def narrower(
+    better: Sequence[Any], worse: Sequence[Any], *, generator: torch.Generator, paired: bool = True, samples: int = 2000
+) -> Verdict:
+    """Whether the values of better vary less over images: difference is std(worse) - std(better), by `verdict`'s rule.
+
+    better, worse, paired: as there, but that a seed's two standard deviations are subtracted, and these averaged over
+    seeds. The interval is the percentile bootstrap over images (of pairs, where they are), averaged over seeds alike:
+    seeds share their images, so that their errors may be one.
+    Raises ValueError as `verdict`.
+
+    >>> import torch
+    >>> from artlib import paper
+    >>> near, far = [50.0, 52.0] * 50, [30.0, 70.0] * 50
+    >>> paper.narrower(near, far, generator=torch.Generator().manual_seed(0)).verdict
+    'reproduced'
+    """
+    sides = [_seeds(side) for side in (better, worse)]
+    _check(*sides, paired=paired)
+    by_seed, ends = [], []
+    for a, b in zip(*sides, strict=True):
+        draws = [torch.randint(len(v), (samples, len(v)), generator=generator) for v in ((a,) if paired else (a, b))]
+        found = b[draws[-1]].std(1) - a[draws[0]].std(1)
+        ends.append(found.quantile(found.new_tensor([0.025, 0.975])))
+        by_seed.append((b.std() - a.std()).item())
+    low, high = torch.stack(ends).mean(0).tolist()
+    difference, images = sum(by_seed) / len(by_seed), min(len(seed) for side in sides for seed in side)
+    measured = (difference, low, high, tuple(by_seed), images)
+    why = _doubt(*measured, smallest=SMALLEST_DIFFERENCE)
+    order = "inconclusive" if why else "reproduced" if difference > 0 else "not reproduced"
+    return Verdict(*measured[:3], order, why, *measured[3:])
 
 
 def _seeds(side: Sequence[Any]) -> list[Tensor]:
@@ -136,14 +180,26 @@ def _interval(
     return low, high
 
 
-def _doubt(difference: float, low: float, high: float, by_seed: tuple[float, ...], images: int) -> str:
+def _doubt(
+    difference: float, low: float, high: float, by_seed: tuple[float, ...], images: int, *, smallest: float
+) -> str:
     if images < SMALLEST_IMAGES:
         return f"{images} images, fewer than {SMALLEST_IMAGES}"
     if low <= 0 <= high:
         return "the interval holds 0"
-    if abs(difference) < SMALLEST_DIFFERENCE:
-        return f"they differ by less than {SMALLEST_DIFFERENCE:g} point"
+    if abs(difference) < smallest:
+        return f"they differ by less than {smallest:g} point"
     if any(d * difference <= 0 for d in by_seed):
+        return "the seeds disagree"
+    return ""
+
+
+def _doubt_of_same(difference: float, low: float, high: float, by_seed: tuple[float, ...], images: int) -> str:
+    if images < SMALLEST_IMAGES:
+        return f"{images} images, fewer than {SMALLEST_IMAGES}"
+    if low < SIZE_TOLERANCE < high or low < -SIZE_TOLERANCE < high:
+        return f"the interval crosses ±{SIZE_TOLERANCE:g} points"
+    if any((abs(d) < SIZE_TOLERANCE) != (abs(difference) < SIZE_TOLERANCE) for d in by_seed):
         return "the seeds disagree"
     return ""
 
@@ -157,7 +213,8 @@ def verdicts(
 ) -> "pd.DataFrame":
     """One row per claim; blank where a side was not measured, or has a seed without images.
 
-    values[training][metric]: per-image values in percent, (N,), or a list of these, one a seed. `paired` names the
+    values[training][metric]: per-image values in percent (a cosine times 100), (N,), or a list of these, one a seed.
+    The smallest difference that counts is SMALLEST_OF the metric, else SMALLEST_DIFFERENCE. `paired` names the
     metrics that every training was given on the same images in the same order; IN and K are taken on what each model
     classifies correctly (paired after `on_common_images`). A table with settings is asked one setting at a time.
     Columns: text, source, difference, low, high, order, extent, verdict (both in words), mark, why, images, seeds,
@@ -170,8 +227,12 @@ def verdicts(
         better, worse = (values.get(side, {}).get(claim.metric) for side in (claim.better, claim.worse))
         row = {"text": claim.text, "source": claim.source}
         if all(side is not None and all(map(len, _seeds(side))) for side in (better, worse)):
-            options = dict(paired=claim.metric in paired, printed=claim.printed, generator=generator)
-            row |= _row(verdict(better, worse, **options))
+            options = dict(paired=claim.metric in paired, generator=generator)
+            means = dict(printed=claim.printed, same=claim.same)
+            means["smallest"] = SMALLEST_OF.get(claim.metric, SMALLEST_DIFFERENCE)
+            row |= _row(
+                narrower(better, worse, **options) if claim.spread else verdict(better, worse, **options, **means)
+            )
         rows[claim.id] = row
     numbers = ["difference", "low", "high", "lowest", "highest", "distance_better", "distance_worse"]
     columns = ["text", "source", *numbers[:3], "order", "extent", "verdict", "mark", "why", "images", "seeds"]

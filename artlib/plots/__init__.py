@@ -1,14 +1,15 @@
-"""One house style: a colour per training, grids of images and heat maps, bars and lines with intervals, saved files.
+"""One house style: a look per training, grids of images and heat maps, bars and lines with intervals, saved files.
 
 Figures are closed before they are returned, so that a notebook shows one by naming it on the last line of a cell.
 """
 
+from artlib.plots.art_update import art_update
 from artlib.plots.diagrams import Box, diagram, matrix
 from artlib.plots.lines import bars_with_intervals, boxes, guard_lines, lines_with_bands, panels_with_bands
 from artlib.plots.maps import OUTLINE, Panel, attack_grid, heatmap_grid, perturbation
 from artlib.plots.saving import save_figure
 from artlib.plots.slider import Slider, attack_slider, slider
-from artlib.plots.style import PALETTE, color, style
+from artlib.plots.style import PALETTE, bar_look, color, line_look, style
 from artlib.trainings import title as label
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "Box",
     "Panel",
     "Slider",
+    "art_update",
     "attack_grid",
     "attack_slider",
+    "bar_look",
     "bars_with_intervals",
     "boxes",
     "color",
@@ -26,6 +29,7 @@ __all__ = [
     "guard_lines",
     "heatmap_grid",
     "label",
+    "line_look",
     "lines_with_bands",
     "matrix",
     "panels_with_bands",

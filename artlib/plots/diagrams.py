@@ -13,20 +13,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def matrix(table: "pd.DataFrame", *, xlabel: str = "", ylabel: str = "", title: str = "", unit: str = "%") -> "Figure":
-    """A table of numbers from 0 to 100 as a heat map with the numbers in it; NaN stays white."""
+def matrix(
+    table: "pd.DataFrame | Mapping[str, pd.DataFrame]",
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    unit: str = "%",
+) -> "Figure":
+    """A table of numbers from 0 to 100 as a heat map with the numbers in it, or several by title; NaN stays white."""
     import matplotlib.pyplot as plt
 
+    tables = table if isinstance(table, Mapping) else {title: table}
+    wide, high = (max(t.shape[axis] for t in tables.values()) for axis in (1, 0))
     with plt.rc_context(style()):
-        fig, ax = plt.subplots(figsize=(1.8 + 0.8 * table.shape[1], 1.2 + 0.5 * table.shape[0]))
+        size = (1 + (0.8 + 0.8 * wide) * len(tables), 1.2 + 0.5 * high)
+        fig, axes = plt.subplots(1, len(tables), figsize=size, squeeze=False)
         plt.close(fig)
-        drawn = ax.imshow(table.to_numpy(float), cmap="cividis", vmin=0, vmax=100, aspect="auto")
-        for (i, j), v in np.ndenumerate(table.to_numpy(float)):
-            if np.isfinite(v):
-                ax.text(j, i, f"{v:.1f}", ha="center", va="center", color="black" if v > 50 else "white")
-        ax.set(xticks=range(table.shape[1]), xticklabels=table.columns, yticks=range(table.shape[0]))
-        ax.set(yticklabels=table.index, xlabel=xlabel, ylabel=ylabel, title=title)
-        fig.colorbar(drawn, ax=ax, label=unit)
+        for ax, (name, each) in zip(axes[0], tables.items(), strict=True):
+            drawn = ax.imshow(each.to_numpy(float), cmap="cividis", vmin=0, vmax=100, aspect="auto")
+            for (i, j), v in np.ndenumerate(each.to_numpy(float)):
+                if np.isfinite(v):
+                    ax.text(j, i, f"{v:.1f}", ha="center", va="center", color="black" if v > 50 else "white")
+            ax.set(xticks=range(each.shape[1]), xticklabels=each.columns, yticks=range(each.shape[0]))
+            ax.set(yticklabels=each.index, xlabel=xlabel, ylabel=ylabel, title=name)
+        fig.colorbar(drawn, ax=axes, label=unit)
     return fig
 
 

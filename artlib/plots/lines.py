@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from artlib.plots.style import color, distinct, style
+from artlib.plots.style import bar_look, color, distinct, line_look, style
 from artlib.trainings import title as label
 
 if TYPE_CHECKING:
@@ -13,19 +13,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WHISKER = {"lw": 1, "capsize": 2}
+_PAPER = dict(marker="D", ls="", mfc="white", mec="black")  # what the paper prints
+MOST_BARS = 5  # in a group; of more, neither colours nor hatches are told apart at a glance
 
 
 def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title: str = "") -> "Figure":
     """Grouped bars: a group per metric, a bar per training with its interval, the paper's value as a diamond.
 
+    Of more than `MOST_BARS` trainings, a panel per metric and a named row per training, with dots for bars.
     table: one row per metric and training with columns metric, training, mean, low, high and, if known, paper; one unit
     for all. NaN is left out, so a value that was not measured shows no bar. Groups and bars keep the table's order.
     Raises ValueError for missing columns and for two rows with the same metric and training.
     """
+    _needs(table, "bars_with_intervals", "metric", "training")
+    many = table["training"].nunique() > MOST_BARS
+    return (_dots if many else _bars)(table.reset_index(drop=True), ylabel, title)
+
+
+def _bars(table: "pd.DataFrame", ylabel: str, title: str) -> "Figure":
     import matplotlib.pyplot as plt
 
-    _needs(table, "bars_with_intervals", "metric", "training")
-    table = table.reset_index(drop=True)
     metrics, trainings = list(table["metric"].unique()), list(table["training"].unique())
     step, colors = 0.8 / len(trainings), distinct(trainings)
     legend = 0.08 * max(0, max(len(label(t)) for t in trainings) - 12)  # inches that a long one takes from the bars
@@ -34,21 +41,55 @@ def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title
         fig, ax = plt.subplots(figsize=(1.2 + 1.3 * len(metrics) + legend, 2.8))
         plt.close(fig)
         for training, rows in table.groupby("training", sort=False):
-            errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-            look = dict(color=colors[training], label=label(training), error_kw=_WHISKER)
-            ax.bar(x[rows.index], rows["mean"], 0.9 * step, yerr=errors, **look)
-        if "paper" in table and table["paper"].notna().any():
-            ax.plot(x, table["paper"], "D", ms=4, mfc="white", mec="black", label="paper")
+            look = dict(yerr=_errors(rows), label=label(training), error_kw=_WHISKER)
+            ax.bar(x[rows.index], rows["mean"], 0.9 * step, **look, **bar_look(colors[training]))
+        if _printed(table):
+            ax.plot(x, table["paper"], ms=4, label="paper", **_PAPER)
         ax.spines[["top", "right"]].set_visible(False)
         ax.set(xticks=range(len(metrics)), xticklabels=metrics, ylabel=ylabel, title=title)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 
 
+def _dots(table: "pd.DataFrame", xlabel: str, title: str) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    metrics, trainings = list(table["metric"].unique()), list(table["training"].unique())
+    names, colors = [label(t) for t in trainings], distinct(trainings)
+    with plt.rc_context(style()):
+        size = (0.08 * max(map(len, names)) + 1.7 * len(metrics) + 0.6, 0.22 * len(names) + 1.1)
+        fig, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
+        plt.close(fig)
+        for ax, metric in zip(axes[0], metrics, strict=True):
+            own = table[table["metric"] == metric]
+            for training, rows in own.groupby("training", sort=False):
+                dot = dict(xerr=_errors(rows), fmt="o", ms=5, mec="black", mew=0.6, elinewidth=1, capsize=2)
+                dot |= dict(color=colors[training], ecolor="black")
+                ax.errorbar(rows["mean"], [trainings.index(training)] * len(rows), **dot)
+            if _printed(table):
+                ax.plot(own["paper"], own["training"].map(trainings.index), ms=4.5, label="paper", **_PAPER)
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.grid(axis="y", lw=0.5, alpha=0.5)
+            ax.set(title=metric, xlabel=xlabel)
+        axes[0, 0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        if _printed(table):
+            fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside center right")
+        fig.suptitle(title, fontsize=10)
+    return fig
+
+
+def _errors(rows: "pd.DataFrame") -> list:
+    return [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+
+
+def _printed(table: "pd.DataFrame") -> bool:
+    return "paper" in table and table["paper"].notna().any()
+
+
 def lines_with_bands(
     table: "pd.DataFrame", *, x: str, xlabel: str = "", ylabel: str = "percent", title: str = ""
 ) -> "Figure":
-    """One line a training with its interval as a band, the paper's values as diamonds: accuracy against epsilon, say.
+    """One line a training with its interval as a band, the paper's values in diamonds: accuracy against epsilon, say.
 
     table: one row per training and x with columns training, `x`, mean, low, high and, if known, paper; one unit for
     all. Points are joined in the order of x; NaN leaves a gap. xlabel: the column's name unless told.
@@ -61,8 +102,8 @@ def lines_with_bands(
         fig, ax = plt.subplots(figsize=(4.6, 2.8))
         plt.close(fig)
         _lines(ax, table, x, "training", {t: color(t) for t in table["training"].unique()})
-        if "paper" in table and table["paper"].notna().any():
-            ax.plot([], [], "D", ms=4.5, mfc="white", mec="black", label="paper")
+        if _printed(table):
+            ax.plot([], [], ms=7, label="paper", **_PAPER)
         ax.set(xlabel=xlabel or x, ylabel=ylabel, title=title)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
@@ -70,11 +111,12 @@ def lines_with_bands(
 
 def _lines(ax, table: "pd.DataFrame", x: str, line: str, colors: Mapping[str, str]) -> None:
     for name, rows in table.groupby(line, sort=False):
-        rows, look = rows.sort_values(x), dict(color=colors[name])
-        ax.fill_between(rows[x], rows["low"], rows["high"], alpha=0.2, lw=0, **look)
-        ax.plot(rows[x], rows["mean"], "o-", ms=3, lw=1.2, label=label(name), **look)
-        if "paper" in rows and rows["paper"].notna().any():
-            ax.plot(rows[x], rows["paper"], "D", ms=4.5, mfc="white", mec=colors[name])
+        rows, look = rows.sort_values(x), line_look(colors[name])
+        ax.fill_between(rows[x], rows["low"], rows["high"], alpha=0.2, lw=0, color=colors[name])
+        ax.plot(rows[x], rows["mean"], ms=3.5, lw=1.2, label=label(name), **look)
+        if _printed(rows):  # the line's own marker in a diamond
+            ax.plot(rows[x], rows["paper"], ms=7, **_PAPER | dict(mec=colors[name]))
+            ax.plot(rows[x], rows["paper"], ms=2.5, **look | dict(ls=""))
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -110,8 +152,8 @@ def panels_with_bands(
             ax.xaxis.set_minor_formatter(plt.NullFormatter())
         axes[0, 0].set_ylabel(ylabel)
         handles = dict(reversed(pair) for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
-        if "paper" in table and table["paper"].notna().any():
-            handles |= {"paper": axes[0, 0].plot([], [], "D", ms=4.5, mfc="white", mec="black")[0]}
+        if _printed(table):
+            handles |= {"paper": axes[0, 0].plot([], [], ms=7, **_PAPER)[0]}
         fig.legend(handles.values(), handles.keys(), loc="outside center right")
         fig.suptitle(title, fontsize=10)
     return fig

@@ -35,7 +35,7 @@ def test_its_columns_say_what_the_attack_did_to_the_maps(eps):
     assert torch.equal(found["K_targeted"], metrics.kendall(manipulated.before, manipulated.after))
     assert torch.equal(found["IN_targeted"], metrics.topk_intersection(manipulated.before, manipulated.after, 9))
     start = metrics.kendall(manipulated.before, target)
-    assert torch.allclose(found["to_target"] - found["approach"], start) and found["approach"].mean() > 0
+    assert torch.allclose(found["to_target"] - found["gained"], start) and found["gained"].mean() > 0
     moved = (manipulated.x_adv - images.images[chosen].double() / 255).abs().amax((1, 2, 3))
     assert torch.equal(found["change"], moved) and (eps is None or moved.max() <= eps + 1e-12)
     assert (moved > 0).any()

@@ -1,5 +1,6 @@
 """Verdicts agree with normal theory, with hand-made cases and with the rule that they state."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -71,6 +72,18 @@ def test_a_difference_that_is_sure_but_small_is_no_verdict(generator):
     assert paper.verdict(image - 1.1, image, generator=generator).order == "not reproduced"
 
 
+def test_what_counts_as_a_difference_is_the_metrics_own(generator):
+    """Half a point, for sure: of percentages nothing, of cosines times 100 five times the smallest that counts."""
+    image = torch.rand(500, generator=generator, dtype=torch.float64) * 10
+    asked = [("IN", 0.5, "inconclusive"), ("alignment", 0.5, "reproduced"), ("alignment", -0.5, "not reproduced")]
+    for metric, gain, order in (*asked, ("alignment", 0.09, "inconclusive")):
+        values = {"art": {metric: image + gain}, "pgd": {metric: image}}
+        claim = dataclasses.replace(next(c for c in paper.alignment() if c.worse == "pgd"), metric=metric)
+        found = paper.verdicts(values, [claim], paired=[metric], generator=generator).iloc[0]
+        assert found["order"] == order and found["low"] == pytest.approx(gain)
+    assert found["why"] == "they differ by less than 0.1 point"
+
+
 @pytest.mark.parametrize("paired", [True, False])
 def test_proportions_get_newcombes_interval(generator, paired):
     better, worse = hits((100, 70), (0, 30)), hits((100, 45), (0, 25), (100, 5), (0, 25))
@@ -89,6 +102,85 @@ def test_extent_is_the_distance_of_both_sides():
     blank = paper.verdict([worse] * 60, [better] * 60, generator=generator, printed=(92.9, 37.58))
     assert (blank.extent, blank.verdict) == ("", "not reproduced") and blank.distance is not None
     assert paper.verdict([better] * 60, [worse] * 60, generator=generator).extent == ""
+
+
+# ---- the same
+
+
+@pytest.mark.parametrize(
+    "difference, half, order",
+    [
+        (0.0, 4.0, "reproduced"),
+        (-3.0, 1.0, "reproduced"),  # sure to differ, by less than counts
+        (9.0, 3.0, "not reproduced"),
+        (-9.0, 3.0, "not reproduced"),
+        (4.0, 3.0, "inconclusive"),
+        (-6.0, 3.0, "inconclusive"),
+        (0.0, 9.0, "inconclusive"),
+    ],
+)
+def test_two_are_the_same_where_the_whole_interval_is_small(generator, difference, half, order):
+    """By hand: 200 pairs apart by `difference` plus or minus s have an interval of half width 1.96 s / 200^0.5."""
+    apart = difference + half * 200**0.5 / 1.96 * hits((1, 100), (-1, 100))
+    base = np.random.default_rng(0).uniform(20, 60, 200)
+    found = paper.verdict(base + apart, base, generator=generator, same=True)
+    assert (found.low, found.high) == pytest.approx((difference - half, difference + half), abs=0.2 * half)
+    assert (found.order, found.why) == (order, "" if order != "inconclusive" else "the interval crosses ±5 points")
+
+
+def test_few_images_or_one_seed_apart_are_no_sameness(generator):
+    assert paper.verdict([50.0] * 49, [50.0] * 49, generator=generator, same=True).why == "49 images, fewer than 50"
+    flat, up, down = hits((50.0, 80)), hits((58.0, 80)), hits((42.0, 80))
+    split = paper.verdict([up, down], [flat, flat], generator=generator, same=True)
+    assert -5 < split.low <= split.difference == 0 <= split.high < 5
+    assert (split.order, split.why) == ("inconclusive", "the seeds disagree")
+    assert paper.verdict([flat, flat], [flat, flat], generator=generator, same=True).order == "reproduced"
+
+
+def test_of_a_sameness_only_the_order_is_judged():
+    found = paper.verdict([60.0] * 60, [61.0] * 60, generator=torch.Generator(), same=True, printed=(37.4, 37.6))
+    assert (found.order, found.extent, found.verdict) == ("reproduced", "", "reproduced")
+    assert found.distance == pytest.approx((22.6, 23.4))
+
+
+# ---- the spread over images
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_spread_agrees_with_normal_theory(generator, paired):
+    """The standard deviation of n normal values has a standard error of sigma / sqrt(2 n); independent sides."""
+    near, far = (torch.randn(1000, generator=generator, dtype=torch.float64) * s + 50 for s in (10, 15))
+    found = paper.narrower(near, far, generator=generator, paired=paired)
+    half = 1.96 * math.sqrt((10**2 + 15**2) / 2000)
+    assert found.difference == pytest.approx((far.std() - near.std()).item())
+    assert (found.low, found.high) == pytest.approx((found.difference - half, found.difference + half), abs=0.2 * half)
+    assert (found.order, found.images) == ("reproduced", 1000)
+    assert paper.narrower(far, near, generator=generator, paired=paired).order == "not reproduced"
+
+
+def test_the_spread_of_pairs_is_blind_to_the_mean_and_sure_of_a_scale(generator):
+    image = torch.randn(200, generator=generator, dtype=torch.float64) * 20
+    moved = paper.narrower(image + 30, image, generator=generator)
+    assert (moved.difference, moved.low, moved.high) == pytest.approx((0, 0, 0), abs=1e-9)
+    assert moved.order == "inconclusive"
+    scaled = paper.narrower(image, 1.1 * image + 7, generator=generator)
+    assert scaled.difference == pytest.approx(0.1 * image.std().item()) and scaled.order == "reproduced"
+    assert paper.narrower(image, 1.1 * image, generator=generator, paired=False).order == "inconclusive"
+
+
+def test_the_spread_of_seeds_is_that_within_each(generator):
+    """A model that is better as a whole with another seed does not vary more over its images."""
+    image = torch.randn(300, generator=generator, dtype=torch.float64) * 10
+    wide = [1.5 * image, 1.5 * image]
+    found = paper.narrower([image, image + 40], wide, generator=generator)
+    assert found.by_seed == pytest.approx([0.5 * image.std().item()] * 2) and found.order == "reproduced"
+    one = paper.narrower(image, wide[0], generator=generator)
+    assert found.high - found.low == pytest.approx(one.high - one.low, rel=0.15)
+    assert paper.narrower([image, 3 * image], wide, generator=generator).why in (
+        "the seeds disagree",
+        "the interval holds 0",
+    )
+    assert paper.narrower([1.0] * 49, [2.0] * 49, generator=generator).why == "49 images, fewer than 50"
 
 
 # ---- seeds
