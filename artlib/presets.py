@@ -57,7 +57,10 @@ WARMUP = 0.5  # share of a `quick` training in which its ball grows: with the wh
 CPU_WARMUP = ("mnist", "fashion_mnist")  # where it does at `cpu`, too
 # Where one training of a fine-tuned network needs settings of its own: attacked from the first update on, SqueezeNet
 # gives every image the same logits, and the loss stays at log 50, by SGD and Adam, with a growing ball and without.
-CPU_ALONE: dict[tuple[str, str], dict[str, Any]] = {("cub200", "pgd"): dict(optimizer="adam", lr=3e-4, epochs=15)}
+CPU_ALONE: dict[tuple[str, str], dict[str, Any]] = {
+    ("cub200", "pgd"): dict(optimizer="adam", lr=3e-4, epochs=15),
+    ("flower17", "pgd"): dict(optimizer="adam", lr=3e-4),
+}
 LATE = dict(natural=0.4, warmup=0.6)  # shares of these trainings: no attack before, the whole ball after
 SMALL_SIZE = {"flower17": 64, "cub200": 64}  # pixels, at quick and cpu; at 128 an update costs 16 times one at 32
 CPU_SIZE = {"cub200": 128}  # at cpu; 224 pixels cost three times as much
@@ -127,12 +130,15 @@ def limits(preset: str, dataset: str) -> tuple[int | None, int | None]:
     return CPU_LIMITS.get(dataset, LIMITS[preset]) if preset == "cpu" else LIMITS[preset]
 
 
-def images(preset: str, split: str, *, dataset: str, limit: int | None = None) -> ImageSet:
-    """A split of a data set as the preset wants it: image size and number of images, at most `limit`."""
+def images(preset: str, split: str, *, dataset: str, limit: int | None = None, size: int | None = None) -> ImageSet:
+    """A split of a data set as the preset wants it: image size and number of images, at most `limit`.
+
+    size: the images' side in pixels, None for the preset's; a recipe for them has the same as a change, `size=`.
+    """
     _check_names(preset, dataset=dataset)
     limit = limit or limits(preset, dataset)[0 if split == "train" else 1]
-    if preset in CPU_PRESETS or dataset not in CROPPED:
-        return data.load(dataset, split, size=image_size(preset, dataset), limit=limit)
+    if size or preset in CPU_PRESETS or dataset not in CROPPED:
+        return data.load(dataset, split, size=size or image_size(preset, dataset), limit=limit)
     whole, seen = CROPPED[dataset]
     found = data.load(dataset, split, size=whole, limit=limit)
     return found if split == "train" else data.window(found, seen)

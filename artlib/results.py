@@ -89,7 +89,7 @@ def _loaded(recipe: Recipe, images: ImageSet, path: Path) -> nn.Module:
         raise ValueError(f"{path} holds the model of another recipe or of other images; delete it and run again")
     if broken := [name for name, value in tensors.items() if not value.isfinite().all()]:
         raise ValueError(f"{path} holds values that are not finite, in {broken[0]}; delete it and run again")
-    net = trainings.build_model(recipe, images)
+    net = trainings.build_model(recipe, images, weights=False)  # which the file has
     try:
         net.load_state_dict(tensors)
     except RuntimeError:

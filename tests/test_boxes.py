@@ -1,14 +1,16 @@
 """Tables and pictures of boxes and masks, from records written by hand."""
 
+import itertools
 import math
 from dataclasses import replace
 
 import matplotlib.patches
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from artlib import boxes
+from artlib import boxes, models
 from artlib.attributions import Explainer, signed
 from artlib.data import ImageSet, load
 from artlib.measurements import Localization, Segmentation
@@ -22,7 +24,7 @@ def record(*best: float, correct=(1, 1, 0, 1), otsu=(1, 0, 1, 1)) -> dict:
     curves = [[0.8 if t <= b else 0.1 for t in AT] for b in best]
     values = {"index": [0, 1, 2, 3], "correct": list(correct)}
     for name in ("gradient", "cam"):
-        values |= {f"{name}_curve": curves, f"{name}_otsu": list(otsu)}
+        values |= {f"{name}_curve": curves, f"{name}_otsu": list(otsu), f"{name}_gt_known": [1, 0, 0, 1]}
     for name in ("gradient", "ig"):
         values |= {f"{name}_mask_curve": curves, f"{name}_seg_otsu": list(otsu)}
     return {"values": values}
@@ -32,17 +34,38 @@ def test_a_threshold_is_chosen_where_it_says():
     """On the training images 0.5 is the last with all four; on the test images all four hold up to 0.1."""
     test, train = {"natural": record(0.1, 0.5, 0.9, 0.9)}, {"natural": record(0.5, 0.5, 0.5, 0.5)}
     found = boxes.by_threshold(test, train).set_index(["explanation", "threshold from"])
-    assert len(found) == 6
+    assert len(found) == 8
     for name in ("gradient", "cam"):
         rows = found.loc[name]
         assert rows.loc["training images", "threshold"] == 0.2  # the middle of 0.01 to 0.5, fourteen: the eighth
         assert rows.loc["training images", "mean"] == 75 and rows.loc["test images", "mean"] == 100
         assert rows.loc["each image alone", "mean"] == 75 and math.isnan(rows.loc["each image alone", "threshold"])
+        assert rows.loc["released code", "mean"] == 50
+        assert rows.loc["released code", "threshold"] == (0.2 if name == "gradient" else 0.1)
         low, high = wilson_interval(3, 4)
         assert rows.loc["training images", ["low", "high"]].tolist() == pytest.approx([100 * low, 100 * high])
         assert boxes.chosen(found.reset_index(), name) == {"natural": 0.2}
     correct = boxes.by_threshold(test, train, "top1_loc").set_index(["explanation", "threshold from"])["mean"]
     assert correct["gradient", "training images"] == 50 and correct["gradient", "test images"] == 75
+    assert correct["cam", "released code"] == 50  # images 0 and 3, both classified correctly
+
+
+def test_records_at_the_chosen_thresholds_are_a_measurement_with_these_settings():
+    """The same network measured at thresholds of 0.4 and 0.3 from the beginning."""
+    images = load("blossoms", "test", size=28, limit=12)
+    net = models.build("wrn-10-1", 10, generator=torch.Generator().manual_seed(4))
+    usual, told = Localization(), Localization(gradient_threshold=0.4, cam_threshold=0.3)
+    usual, told = (
+        {"values": {k: v.tolist() for k, v in m(net, images, progress=False).items()}} for m in (usual, told)
+    )
+    rows = [{"training": "art", "explanation": e, "threshold from": "training images"} for e in ("gradient", "cam")]
+    found = pd.DataFrame(rows).assign(threshold=[0.4, 0.3])
+    at = boxes.at_chosen({"art": usual}, found)["art"]["values"]
+    for name in ("gradient", "cam"):
+        assert at[f"{name}_iou"] == pytest.approx(told["values"][f"{name}_iou"], abs=1e-6)
+        for column in ("gt_known", "top1_loc", "otsu"):
+            assert at[f"{name}_{column}"] == told["values"][f"{name}_{column}"]
+    assert at["gradient_iou"] != usual["values"]["gradient_iou"]
 
 
 def test_images_without_a_mask_are_left_out():
@@ -61,11 +84,41 @@ def birds(*truth) -> ImageSet:
 
 def test_rows_that_need_no_network():
     """The whole image has half of itself in common with a box of 15 x 20, a quarter with one of 10 x 10."""
-    found = boxes.baselines(birds((0.0, 0, 15, 20), (0.0, 0, 10, 10), (5.0, 5, 15, 15))).set_index("row")
+    some = birds((0.0, 0, 15, 20), (0.0, 0, 10, 10), (5.0, 5, 15, 15))
+    found = boxes.baselines(some, train=some).set_index("row")
     assert found.loc["whole image", "mean"] == pytest.approx(100 / 3)
     assert found.loc["Gaussian in the middle", "mean"] == pytest.approx(100 / 3 * 2)  # the first at a low threshold
-    with pytest.raises(ValueError, match="have no boxes"):
-        boxes.baselines(ImageSet(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.tensor([0]), ("a",)))
+    bare = ImageSet(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.tensor([0]), ("a",))
+    for images, train in ((bare, some), (some, bare)):
+        with pytest.raises(ValueError, match="have no boxes"):
+            boxes.baselines(images, train=train)
+
+
+def test_the_gaussians_threshold_is_that_of_the_training_images():
+    """Trained on small boxes in the middle its box is small, too, and misses large ones; and the other way round."""
+    small, large = birds((8.0, 8, 12, 12)), birds((1.0, 1, 19, 19))
+    hits = {
+        (a, b): boxes.baselines(test, train=train)["mean"][1]
+        for (a, test), (b, train) in itertools.product(dict(small=small, large=large).items(), repeat=2)
+    }
+    assert hits == {("small", "small"): 100, ("small", "large"): 0, ("large", "small"): 0, ("large", "large"): 100}
+
+
+def test_a_remark_says_what_no_network_can_do_as_well():
+    """Three of four images say nothing; 750 of 1000 are fewer than 80 %, more than 70, and not told from 74."""
+    found = boxes.by_threshold({"art": record(0.1, 0.5, 0.9, 0.9)}, {"art": record(0.5, 0.5, 0.5, 0.5)})
+    for images, mean, word in (
+        (4, 90, "level with"),
+        (1000, 80, "below"),
+        (1000, 74, "level with"),
+        (1000, 70, "above"),
+    ):
+        alone = pd.DataFrame([{"row": "Gaussian in the middle", "mean": mean, "images": images}])
+        told = boxes.beside_no_network(found.assign(images=images), alone)
+        assert told.index.tolist() == [("ART", "gradient"), ("ART", "cam")]
+        assert set(told["remark"]) == {f"{word} a Gaussian that sees no image"}
+        assert told["difference"].iloc[0].startswith(f"{75 - mean:+.1f} (")
+        assert told["GT-Known"].iloc[0].startswith("75.0 (")
 
 
 def test_what_the_released_code_reports_depends_on_the_order_of_classes():
@@ -148,6 +201,10 @@ def test_a_picture_of_masks():
     explainer = Explainer("cam", reduce=signed, upsample=True)
     figure = boxes.picture({"art": Says(0)}, images, explainer, threshold={"art": 0.6}, measurement=Segmentation())
     assert [len(ax.collections) for ax in figure.axes] == [2] * 4  # the outline, black below
+    images.masks[1] = False  # as an image of Flower17 without a trimap has it
+    figure = boxes.picture({"art": Says(0)}, images, explainer, threshold={"art": 0.6}, measurement=Segmentation())
+    told = [ax.get_xlabel().removesuffix(" ×") for ax in figure.axes[2:]]
+    assert float(told[0]) > 0 and told[1] == "–"
     with pytest.raises(ValueError, match="have no boxes"):
         bare = ImageSet(images.images, images.labels, images.classes)
         boxes.picture({}, bare, explainer, threshold=0.5, measurement=Localization())
@@ -155,7 +212,7 @@ def test_a_picture_of_masks():
 
 def test_the_network_before_its_training(tmp_path, monkeypatch):
     """With ImageNet's classes each image has the label that the network gives it: all are correct."""
-    from artlib import models, paths, results, trainings
+    from artlib import paths, results, trainings
     from artlib.models import public
 
     monkeypatch.setattr(results, "MODELS", tmp_path / "models")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from artlib import data, models, presets
+from artlib import data, models, presets, results
 from artlib.data import SETS
 from artlib.measurements import MEASUREMENTS, Accuracy, AttributionRobustness, Measurement
 from artlib.settings import Count
@@ -184,12 +184,28 @@ def test_trainings_of_a_preset_differ_in_their_objective_but_where_the_exception
     for preset, dataset, protocol in EVERY:
         every = presets.recipes(preset, dataset=dataset, protocol=protocol, trainings=list(TRAININGS))
         for name, r in every.items():
-            more = presets.CPU_ALONE.get((dataset, name), {}) if preset == "cpu" else {}
+            alone = preset == "cpu" and r.arch.endswith("-pretrained")
+            more = presets.CPU_ALONE.get((dataset, name), {}) if alone else {}
             assert replace(r, training=Natural()) == replace(every["natural"], **more)
-    assert list(presets.CPU_ALONE) == [("cub200", "pgd")]
+    assert list(presets.CPU_ALONE) == [("cub200", "pgd"), ("flower17", "pgd")]
     late, usual = (presets.recipe("cpu", "pgd", dataset="cub200", **c) for c in ({}, dict(arch="wrn-10-1")))
     assert isinstance(late.training, LatePgd) and type(usual.training) is Pgd and usual.optimizer == "sgd"
     assert late.training.at(1) == late.training and late.training.name == "pgd"
+    flowers = dict(dataset="flower17", arch="squeezenet1_1-pretrained", size=128)
+    late, usual = (presets.recipe("cpu", t, **flowers) for t in ("pgd", "natural"))
+    assert isinstance(late.training, LatePgd) and (late.optimizer, late.lr, late.epochs) == ("adam", 3e-4, usual.epochs)
+    assert late.size == usual.size == 128 and presets.recipe("cpu", "pgd", dataset="flower17").optimizer == "sgd"
+
+
+def test_images_of_another_size_fit_a_recipe_with_the_same_change():
+    for preset, dataset in (("smoke", "blossoms"), ("paper", "blossoms")):
+        images = presets.images(preset, "train", dataset=dataset, size=40, limit=12)
+        assert tuple(images.images.shape) == (12, 3, 40, 40)
+        results._check_images(presets.recipe(preset, "natural", dataset=dataset, size=40), images)
+        with pytest.raises(ValueError, match="load them with presets.images or change the recipe"):
+            results._check_images(presets.recipe(preset, "natural", dataset=dataset, size=24), images)
+    for t in TRAININGS:  # what is recorded is of these
+        assert presets.recipe("cpu", t, dataset="flower17") == presets.recipe("cpu", t, dataset="flower17", size=64)
 
 
 def test_cub200_at_paper_is_appendix_b_1():

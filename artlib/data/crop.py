@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from artlib.data.images import ImageSet
 from artlib.metrics.localization import carried
 
@@ -23,3 +26,12 @@ def window(images: ImageSet, size: int, *, corner: tuple[int, int] | None = None
         boxes=None if images.boxes is None else carried(images.boxes, corner=(x, y), size=(size, size)).float(),
         masks=None if images.masks is None else images.masks[:, rows, columns].contiguous(),
     )
+
+
+def carried_as_released(boxes: Tensor, *, whole: int = 256, size: int = 224) -> Tensor:
+    """C-39: boxes (N, 4) of images of `whole` pixels in the middle window of `size`, as ART's released code has them.
+
+    x (whole - 1) / whole - floor((whole - 1 - size) / 2), y alike: 255 and 15 in the place of 256 and 16, so that a box
+    of w pixels is moved by 1 - x/256 and is w/256 narrower. Not cut at the window's edges. Returns float64.
+    """
+    return boxes.to(torch.float64) * ((whole - 1) / whole) - (whole - 1 - size) // 2

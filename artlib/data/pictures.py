@@ -29,7 +29,10 @@ def decode(file: File, path: Path, size: int) -> tuple[Tensor, tuple[int, int]]:
 
 
 def decode_trimap(file: File | None, path: Path, size: int) -> Tensor:
-    """Palette index 1 of a Flower17 trimap is flower; an image without a trimap has an empty mask."""
+    """Palette index 1 of a Flower17 trimap is flower; an image without a trimap has an empty mask.
+
+    Stretched to a square as its image is, so that it may have any size, the whole image's view taken for granted.
+    """
     if file is None:
         return torch.zeros(size, size, dtype=torch.bool)
     image = _opened(file, path)

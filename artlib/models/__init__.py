@@ -102,12 +102,14 @@ def build(
     dropout: float = 0.0,
     dtype: torch.dtype = torch.float32,
     generator: torch.Generator | None = None,
+    weights: bool = True,
 ) -> Wrapped:
     """A freshly initialised network from pixels in [0, 1], (N, in_channels, size, size), to logits (N, num_classes).
 
     `mean` and `std` (default 0 and 1) are one number per channel, in pixel units. Weights are drawn uniformly with the
-    variance of He et al. 2015 from `generator` (default: seed 0). The network is in eval mode. Raises ValueError for an
-    unknown architecture.
+    variance of He et al. 2015 from `generator` (default: seed 0). The network is in eval mode. Without
+    `weights` a network of public ones does not look for them: whoever has its own puts them in. Raises ValueError for
+    an unknown architecture.
 
     >>> from artlib import models
     >>> net = models.build("wrn-10-1", 10)
@@ -121,7 +123,8 @@ def build(
     numbers = map(int, re.fullmatch(family.pattern, arch).groups())
     options = dict(num_classes=num_classes, in_channels=in_channels, size=size, dropout=dropout)
     with torch.random.fork_rng(devices=[]):  # constructors draw from the global generator; nobody else should notice
-        net = family.make(*numbers, **options).double()
+        make = family.make if weights else family.layers or family.make
+        net = make(*numbers, **options).double()
     model = wrap(net, mean, std)
     _initialise(model, generator or torch.Generator().manual_seed(0))
     return model.to(dtype, memory_format=layout(dtype)).eval()

@@ -12,10 +12,12 @@ class Architecture:
 
     `make(*numbers, num_classes=, in_channels=, size=, dropout=)` returns the network from normalised images to logits;
     `numbers` are the integers that the groups of `pattern` match, `size` is the images' side in pixels. `last`: where
-    the names of the parameters of the last block and the classifier begin, for `Recipe.last_factor`.
+    the names of the parameters of the last block and the classifier begin, for `Recipe.last_factor`. `layers`: the same
+    without public weights, where `make` loads some.
     """
 
     pattern: str
     names: str
     make: Callable[..., nn.Module]
     last: tuple[str, ...] = ()
+    layers: Callable[..., nn.Module] | None = None

@@ -77,5 +77,9 @@ LAST = ("layer4.", "fc.")
 RESNET50 = Architecture(r"resnet50-stride([12])", "resnet50-stride1, resnet50-stride2", resnet50, LAST)
 SE = Architecture(r"resnet50se-stride([12])", "resnet50se-stride1, resnet50se-stride2", with_se, LAST)
 PRETRAINED = Architecture(
-    r"resnet50-stride([12])-pretrained", "resnet50-stride1-pretrained, resnet50-stride2-pretrained", pretrained, LAST
+    r"resnet50-stride([12])-pretrained",
+    "resnet50-stride1-pretrained, resnet50-stride2-pretrained",
+    pretrained,
+    LAST,
+    resnet50,
 )

@@ -42,8 +42,7 @@ def pretrained(version: int, num_classes: int, *, in_channels: int = 3, size: in
     deviation. Raises FileNotFoundError where they are not, ValueError for images without three channels.
     """
     check_colour(f"squeezenet1_{version}-pretrained", in_channels)
-    net = squeezenet(version, num_classes, size=size, dropout=dropout)
-    net.classifier[2] = nn.Identity()
+    net = _fine_tuned(version, num_classes, in_channels=in_channels, size=size, dropout=dropout)
     net.features = public.load(f"squeezenet1_{version}")[1].features
     with torch.no_grad():
         net.features[0].weight /= CAFFE
@@ -53,8 +52,18 @@ def pretrained(version: int, num_classes: int, *, in_channels: int = 3, size: in
     return net
 
 
+def _fine_tuned(version: int, num_classes: int, **options) -> nn.Module:
+    net = squeezenet(version, num_classes, **options)
+    net.classifier[2] = nn.Identity()
+    return net
+
+
 LAST = ("features.12.", "classifier.")
 SQUEEZENET = Architecture(r"squeezenet1_([01])", "squeezenet1_0, squeezenet1_1", squeezenet, LAST)
 PRETRAINED = Architecture(
-    r"squeezenet1_([01])-pretrained", "squeezenet1_0-pretrained, squeezenet1_1-pretrained", pretrained, LAST
+    r"squeezenet1_([01])-pretrained",
+    "squeezenet1_0-pretrained, squeezenet1_1-pretrained",
+    pretrained,
+    LAST,
+    _fine_tuned,
 )

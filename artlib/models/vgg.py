@@ -50,4 +50,4 @@ def pretrained(depth: int, *, num_classes: int, in_channels: int = 3, size: int 
 
 NEW = (f"features.{LAST}.", "classifier.")
 VGG = Architecture(r"vgg(16)-gap", "vgg16-gap", vgg_gap, NEW)
-PRETRAINED = Architecture(r"vgg(16)-gap-pretrained", "vgg16-gap-pretrained", pretrained, NEW)
+PRETRAINED = Architecture(r"vgg(16)-gap-pretrained", "vgg16-gap-pretrained", pretrained, NEW, vgg_gap)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from artlib import compiled, distributed, models
-from artlib.data import AUGMENT, SETS, ImageSet, batches, mean_std
+from artlib.data import AUGMENT, IMAGENET, SETS, ImageSet, batches, mean_std
 from artlib.digest import code_digest
 from artlib.progress import bar as progress_bar
 from artlib.trainings import guard
@@ -74,11 +74,18 @@ def generator(seed: int, stream: str, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state))
 
 
-def build_model(recipe: Recipe, images: ImageSet) -> models.Wrapped:
-    """The untrained network of a recipe; the normalisation is the paper's where published, else the images' own."""
+def build_model(recipe: Recipe, images: ImageSet, *, weights: bool = True) -> models.Wrapped:
+    """The untrained network of a recipe; the normalisation is the paper's where published, else the images' own.
+
+    Public weights expect ImageNet's, whatever the images; without `weights` they are not looked for.
+    """
     info = SETS.get(recipe.dataset)
-    published = info is not None and info.mean is not None
-    mean, std = (info.mean, info.std) if published else mean_std(images)
+    if recipe.arch.endswith("-pretrained"):
+        mean, std = IMAGENET["mean"], IMAGENET["std"]
+    elif info is not None and info.mean is not None:
+        mean, std = info.mean, info.std
+    else:
+        mean, std = mean_std(images)
     return models.build(
         recipe.arch,
         len(images.classes),
@@ -89,6 +96,7 @@ def build_model(recipe: Recipe, images: ImageSet) -> models.Wrapped:
         dropout=recipe.dropout,
         dtype=recipe.dtype,
         generator=generator(recipe.seed, "weights", 0),
+        weights=weights,
     )
 
 

@@ -1,4 +1,6 @@
-"""Class activation maps: the weights of a linear head, captum, the sums of Grad-CAM++ written out."""
+"""Class activation maps: the weights of a linear head, captum, pytorch-grad-cam, the sums of Grad-CAM++ written out."""
+
+import warnings
 
 import pytest
 import torch
@@ -85,6 +87,32 @@ def test_grad_cam_pp_is_its_sums_written_out():
                     weight += (d**2 / below if below else 0.0) * max(d, 0.0)
             expected[n] += weight * a[n, k].detach()
     torch.testing.assert_close(grad_cam_pp(model, x, y, layer=layer)[:, 0], expected)
+
+
+@pytest.mark.parametrize(
+    "name, theirs", [("cam", "HiResCAM"), ("grad_cam", "GradCAM"), ("grad_cam_pp", "GradCAMPlusPlus")]
+)
+def test_maps_are_those_of_pytorch_grad_cam(name, theirs, monkeypatch):
+    """HiResCAM lacks the factor h w. Large logits, since its Grad-CAM++ adds 1e-6 below the line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own imports'
+        package = pytest.importorskip("pytorch_grad_cam")
+    kind, raw = getattr(package, theirs), []
+
+    def keep(self, *args, made=kind.get_cam_image):  # before it is cut at 0, scaled and enlarged
+        raw.append(torch.from_numpy(made(self, *args)))
+        return raw[-1].numpy()
+
+    monkeypatch.setattr(kind, "get_cam_image", keep)
+    model = net("rar-cnn")
+    with torch.no_grad():
+        model[-1].weight *= 1e5
+    asked = [package.utils.model_targets.ClassifierOutputTarget(int(label)) for label in y]
+    kind(model, [model.get_submodule("4")])(x, asked)
+    found = {"cam": cam, "grad_cam": grad_cam, "grad_cam_pp": grad_cam_pp}[name](model, x, y, layer="4")[:, 0]
+    factor = found[0].numel() if name == "cam" else 1
+    torch.testing.assert_close(found, factor * raw[0])
+    assert raw[0].abs().amax((1, 2)).min() > 0
 
 
 @pytest.mark.parametrize("name", NAMES)

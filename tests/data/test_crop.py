@@ -5,6 +5,7 @@ import torch
 from tiny_files import birds, put
 
 from artlib.data import ImageSet, load, window
+from artlib.data.crop import carried_as_released
 from artlib.metrics import localization as loc
 
 
@@ -59,3 +60,13 @@ def test_sets_without_boxes_or_masks_and_windows_outside(some):
     for options in (dict(size=27), dict(size=8, corner=(23, 0)), dict(size=8, corner=(-1, 0)), dict(size=0)):
         with pytest.raises(ValueError, match="is not inside images of 30 x 26"):
             window(some, **options)
+
+
+def test_the_released_code_carries_boxes_beside_the_window():
+    """C-39 by hand: 0 -> -15, 128 -> 112.5, 256 -> 240. By 256 and 16 it is -16, 112, 240, cut to 0, 112, 224."""
+    boxes = torch.tensor([[0.0, 128.0, 256.0, 256.0], [64.0, 32.0, 192.0, 160.0]])
+    found = carried_as_released(boxes)
+    assert found.tolist() == [[-15, 112.5, 240, 240], [48.75, 16.875, 176.25, 144.375]]
+    assert loc.carried(boxes, corner=(16, 16), size=(224, 224)).tolist() == [[0, 112, 224, 224], [48, 16, 176, 144]]
+    other = carried_as_released(torch.tensor([[32.0, 0.0, 64.0, 64.0]]), whole=64, size=32)
+    assert other.tolist() == [[32 * 63 / 64 - 15, -15, 48, 48]]

@@ -48,6 +48,10 @@ def test_own_folder_with_boxes(tmp_path):
         put(tmp_path / "boxes.csv", "\n".join(lines).encode())
         with pytest.raises(ValueError, match=message):
             load(f"folder:{tmp_path}", "test", size=4)
+    put(tmp_path / "boxes.csv", "\n".join(["file,x0,y0,x1,y1", *rows]).encode("utf-16"))
+    with pytest.raises(ValueError, match="boxes.csv is not text in UTF-8: save it anew") as found:
+        load(f"folder:{tmp_path}", "test", size=4)
+    assert "delete" not in str(found.value)
 
 
 def test_own_folder_of_one_class_is_refused(tmp_path):

@@ -153,6 +153,18 @@ def test_flower17_with_masks(tmp_path, packed):
     assert small.images.shape == (1, 3, 16, 16) and small.masks.shape == (1, 16, 16) and small.labels.tolist() == [0]
 
 
+def test_a_trimap_of_another_size_than_its_image_is_the_same_mask(tmp_path):
+    """Image and trimap are both stretched to a square, so that one already squashed fits as well."""
+    name = (SPLITS / "flower17_test.txt").read_text().split()[0]
+    put(tmp_path / "flower17" / f"jpg/{name}.jpg", encoded((200, 0, 0), "JPEG", (40, 30)))
+    masks = []
+    for size in ((40, 30), (64, 64), (30, 40)):
+        put(tmp_path / "flower17" / f"trimaps/{name}.png", trimap(*size))
+        masks.append(load("flower17", "test", root=tmp_path, size=16).masks)
+    assert masks[0][0, :8].all() and not masks[0][0, 8:].any()
+    assert torch.equal(masks[0], masks[1]) and torch.equal(masks[0], masks[2])
+
+
 def test_flower17_split_is_the_written_one():
     text = (SPLITS / "flower17_test.txt").read_text()
     assert (

@@ -1,4 +1,4 @@
-"""Boxes and masks of maps: small maps worked out by hand, scipy's components, and a window that is cut out."""
+"""Boxes and masks of maps: small maps by hand, components of scipy and scikit-image, and a window that is cut out."""
 
 import numpy as np
 import pytest
@@ -72,6 +72,22 @@ def test_the_largest_component_is_scipys(connectivity, generator):
         assert loc.box_of(torch.from_numpy(out)[None]).tolist() == [
             [columns.start, rows.start, columns.stop, rows.stop]
         ]
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_the_box_is_that_of_scikit_images_largest_region(connectivity, generator):
+    """Its labels go in reading order, so that of equal regions the first is both packages'."""
+    measure = pytest.importorskip("skimage.measure")
+    some, neighbours = torch.rand(30, 11, 14, generator=generator, dtype=F64), {4: 1, 8: 2}[connectivity]
+    found = loc.bounding_box(some, 0.6, connectivity=connectivity)
+    masks = loc.foreground(some, 0.6)
+    kept = loc.largest_component(masks, connectivity=connectivity)
+    for mask, box, out in zip(masks.numpy(), found.tolist(), kept.numpy(), strict=True):
+        labels = measure.label(mask, connectivity=neighbours)
+        largest = max(measure.regionprops(labels), key=lambda region: region.area)
+        assert np.array_equal(out, labels == largest.label)
+        y0, x0, y1, x1 = largest.bbox
+        assert box == [x0, y0, x1, y1]
 
 
 def test_maps_that_differ_by_scale_and_offset_have_one_box(generator):

@@ -111,7 +111,7 @@ def test_pretrained_and_drawn_networks_differ_by_the_last_relu_alone(given):
 
 
 def test_a_training_starts_from_what_is_given(given):
-    """One tiny step moves the layers by no more than it is long."""
+    """One tiny step moves the layers by no more than it is long; the normalisation is that of ImageNet."""
     from artlib import data
 
     train = data.load("blossoms", "train", size=28, limit=4)
@@ -120,9 +120,44 @@ def test_a_training_starts_from_what_is_given(given):
         schedule="cosine",
     )  # fmt: skip
     model, _ = trainings.fit(recipe, train, progress=False)
+    assert model[0].mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert model[0].std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
     for key, value in model[1].features.state_dict().items():
         scale = squeezenet.CAFFE if key.endswith("bias") or key == "0.weight" else 1
         torch.testing.assert_close(value, given[f"features.{key}"] / scale, rtol=0, atol=1e-6)
+
+
+def test_a_trained_network_is_loaded_without_the_public_weights(given, tmp_path, monkeypatch):
+    """The same logits from its own file alone."""
+    from artlib import data, results
+
+    monkeypatch.setattr(results, "MODELS", tmp_path / "models")
+    train = data.load("blossoms", "train", size=28, limit=4)
+    recipe = trainings.Recipe(
+        dataset="blossoms", arch="squeezenet1_1-pretrained", size=28, limit=4, epochs=1, batch_size=4, lr=1e-3,
+        schedule="cosine",
+    )  # fmt: skip
+    trained = results.model(recipe, train, progress=False)
+    (paths.DATA / public.PUBLIC["squeezenet1_1"].file).unlink()
+    found = results.model(recipe, train, progress=False)
+    assert torch.equal(found(images(28).float()), trained(images(28).float()))
+    with pytest.raises(FileNotFoundError, match="put the weights of Squeeze"):
+        trainings.build_model(recipe, train)
+
+
+@pytest.mark.parametrize("family", models.ARCHITECTURES, ids=lambda family: family.names)
+def test_a_network_without_its_public_weights_has_its_layers(family, tmp_path, monkeypatch):
+    """By the name of one network of the family: keys and shapes are those of the network it is trained from."""
+    if family.layers is None:
+        return
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    arch = family.names.split(", ")[0]
+    bare, plain = (
+        models.build(arch, 3, size=64, weights=False),
+        models.build(arch.removesuffix("-pretrained"), 3, size=64),
+    )
+    shapes = [{k: v.shape for k, v in net.state_dict().items()} for net in (bare, plain)]
+    assert shapes[0] == shapes[1]
 
 
 def test_what_is_wrong_is_said(tmp_path, monkeypatch):

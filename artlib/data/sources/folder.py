@@ -52,7 +52,11 @@ def _boxes(path: Path, names: list[str]) -> torch.Tensor | None:
     if not path.exists():
         return None
     found, sides = {}, ("x0", "y0", "x1", "y1")
-    for row in csv.DictReader(io.StringIO(text(path, path))):
+    try:
+        lines = text(path, path)
+    except FileError:  # whose advice is for what was downloaded
+        raise FileError(f"{path} is not text in UTF-8: save it anew, in a spreadsheet as CSV UTF-8") from None
+    for row in csv.DictReader(io.StringIO(lines)):
         try:
             found[row["file"]] = [float(row[side]) for side in sides]
         except (KeyError, TypeError, ValueError):
