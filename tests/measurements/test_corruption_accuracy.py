@@ -81,7 +81,14 @@ def test_without_gradients_pgd_gives_no_number(settings):
 # ------------------------------------------------------------------ other threats
 
 QUICK = OtherThreats(
-    strong_steps=10, long_steps=20, l2_steps=10, spsa_steps=30, spsa_samples=32, spatial_shifts=3, spatial_turns=5
+    strong_steps=10,
+    long_steps=20,
+    restarts=1,
+    l2_steps=10,
+    spsa_steps=30,
+    spsa_samples=32,
+    spatial_shifts=3,
+    spatial_turns=5,
 )
 
 
@@ -92,6 +99,11 @@ def test_threats_on_a_linear_network():
     assert found["pgd_100"] == found["pgd_500"] == found["spsa"] == proof
     assert set(found["l2_pgd_40"].values()) == {0.0}  # eps 1 takes 127 levels
     assert set(found) == set(OtherThreats.metrics)
+
+
+def test_the_long_attack_starts_more_than_once_where_its_numbers_mean_something():
+    found = {p: OtherThreats.of("cifar10", preset=p).restarts for p in ("smoke", "quick", "cpu", "gpu", "paper")}
+    assert list(found.values()) == [1, 1, 2, 5, 5]
 
 
 def test_what_tries_more_finds_no_less():
