@@ -12,6 +12,7 @@ class Claim:
     """One comparison that the paper makes: on `dataset`, in `setting`, `better` scores higher than `worse` in `metric`.
 
     printed: the values of better and worse in percent; None where the paper does not print them for this data set.
+    same: the claim is that both score the same, whichever is called better.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Claim:
     better: str
     worse: str
     printed: tuple[float, float] | None
+    same: bool = False
 
 
 # What the paper says in words of ART: section, and by metric the rivals that it leads, None for all of them.
@@ -82,7 +84,7 @@ def _claim(name: str, better: Mapping, worse: Mapping, *, source: str) -> Claim:
 CLAIMS: tuple[Claim, ...] = tuple(claim for name in TABLES for claim in _claims_of(name))
 
 # What section 5 says in words of Figures 8 and 9, which print no numbers: metrics, better and worse setting, both named
-# as the rows of `grids.sweeps`. The values on either side of the paper's own are ours; "saturates" orders nothing.
+# as the rows of `grids.sweeps`. The values on either side of the paper's own are ours.
 _ROBUST = ("IN", "K", "adversarial")
 TRENDS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     "robustness first rises with beta": (_ROBUST, (("art", "beta 10"),)),
@@ -90,6 +92,11 @@ TRENDS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     "robustness rises with lambda": (_ROBUST, (("lambda 0.75", "lambda 0"), ("lambda 0.75", "lambda 0.25"))),
     "clean accuracy falls with lambda": (("natural",), (("lambda 0", "lambda 1"), ("lambda 0.25", "lambda 1"))),
     "robustness rises before it saturates at 3 steps": (_ROBUST, (("art", "steps 1"),)),
+}
+# What "saturates" means: two settings that score the same.
+SATURATES: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
+    "robustness saturates after lambda = 0.75": (_ROBUST, (("lambda 1", "lambda 0.75"),)),
+    "all saturates after 3 steps": ((*_ROBUST, "natural"), (("steps 5", "art"), ("steps 7", "art"))),
 }
 
 
@@ -119,11 +126,11 @@ def transferred(dataset: str = "cifar10") -> tuple[Claim, ...]:
 
 
 def trends(metrics: tuple[str, ...], *, dataset: str = "cifar10") -> tuple[Claim, ...]:
-    """The trends of Figures 8 and 9 in some metrics, as orderings of two settings, without printed values."""
+    """The trends of Figures 8 and 9 in some metrics, as two settings in order or the same, without printed values."""
     return tuple(
         Claim(
-            id=f"sweeps/{metric}/{better}>{worse}",
-            text=f"{dataset}: {text}: {_WORDS.get(metric, metric)} at {better} above that at {worse}",
+            id=f"sweeps/{metric}/{better}{'=' if same else '>'}{worse}",
+            text=f"{dataset}: {text}: {_WORDS.get(metric, metric)} at {better} {words} that at {worse}",
             source="Section 5, Figures 8 and 9",
             object="sweeps",
             dataset=dataset,
@@ -132,8 +139,10 @@ def trends(metrics: tuple[str, ...], *, dataset: str = "cifar10") -> tuple[Claim
             better=better,
             worse=worse,
             printed=None,
+            same=same,
         )
-        for text, (of, pairs) in TRENDS.items()
+        for same, words, said in ((False, "above", TRENDS), (True, "the same as", SATURATES))
+        for text, (of, pairs) in said.items()
         for metric in of
         if metric in metrics
         for better, worse in pairs

@@ -20,6 +20,7 @@ SMALLEST_IMAGES = 50
 # point is within the chance of a single run, however many images say so.
 SMALLEST_DIFFERENCE = 1.0
 # Points. About the half width of an interval of 400 images at 50 %: the printed values have such errors themselves.
+# What the paper calls the same may differ by as much.
 SIZE_TOLERANCE = 5.0
 
 MARKS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}  # for tables
@@ -32,6 +33,7 @@ class Verdict:
     difference: mean of better less mean of worse, over all images and seeds; low, high: its 95 % interval;
     by_seed: the difference in every seed. images: the fewest of a side and seed.
     distance: measured less printed value, of better and of worse; None without printed values.
+    same: the claim is that both are the same; `order` then says whether they are.
     """
 
     difference: float
@@ -42,11 +44,12 @@ class Verdict:
     by_seed: tuple[float, ...]
     images: int
     distance: tuple[float, float] | None = None
+    same: bool = False
 
     @property
     def extent(self) -> str:
         """Of an order that is reproduced: "order and size", or "order only" if a side is over SIZE_TOLERANCE away."""
-        if self.order != "reproduced" or self.distance is None:
+        if self.order != "reproduced" or self.distance is None or self.same:
             return ""
         return "order only" if max(map(abs, self.distance)) > SIZE_TOLERANCE else "order and size"
 
@@ -68,9 +71,10 @@ def verdict(
     generator: torch.Generator,
     paired: bool = True,
     printed: tuple[float, float] | None = None,
+    same: bool = False,
     samples: int = 2000,
 ) -> Verdict:
-    """Whether mean(better) > mean(worse), and how far both are from the printed values.
+    """Whether mean(better) > mean(worse), or is the `same`, and how far both are from the printed values.
 
     better, worse: per-image values in percent, (N,) and (M,); or of several seeds a list of these, seed by seed.
     paired: both sides hold the same images in the same order (N = M in every seed).
@@ -80,6 +84,8 @@ def verdict(
     The interval is Newcombe's hybrid score interval where all values are 0 or 100 (`metrics.newcombe_interval`), else
     the percentile bootstrap (Efron & Tibshirani 1993, chapter 13). Several seeds are pooled, but seeds share their
     test images, so that the interval is as wide as that of the images of one seed.
+    The same: the whole interval within SIZE_TOLERANCE of 0 is "reproduced", the whole interval beyond it "not
+    reproduced", else "inconclusive"; so it is with few images, and where one seed's difference is within and one not.
     Raises ValueError for empty sides, NaN, values that look like fractions of 1, pairs or seeds of unequal number.
 
     >>> import torch
@@ -95,10 +101,11 @@ def verdict(
     means = [torch.cat(side).mean().item() for side in sides]
     by_seed = tuple((a.mean() - b.mean()).item() for a, b in zip(*sides, strict=True))
     difference, images = means[0] - means[1], min(len(seed) for side in sides for seed in side)
-    why = _doubt(difference, low, high, by_seed, images)
-    order = "inconclusive" if why else "reproduced" if difference > 0 else "not reproduced"
+    why = (_doubt_of_same if same else _doubt)(difference, low, high, by_seed, images)
+    holds = abs(difference) < SIZE_TOLERANCE if same else difference > 0
+    order = "inconclusive" if why else "reproduced" if holds else "not reproduced"
     distance = None if printed is None else (means[0] - printed[0], means[1] - printed[1])
-    return Verdict(difference, low, high, order, why, by_seed, images, distance)
+    return Verdict(difference, low, high, order, why, by_seed, images, distance, same)
 
 
 def _seeds(side: Sequence[Any]) -> list[Tensor]:
@@ -148,6 +155,16 @@ def _doubt(difference: float, low: float, high: float, by_seed: tuple[float, ...
     return ""
 
 
+def _doubt_of_same(difference: float, low: float, high: float, by_seed: tuple[float, ...], images: int) -> str:
+    if images < SMALLEST_IMAGES:
+        return f"{images} images, fewer than {SMALLEST_IMAGES}"
+    if low < SIZE_TOLERANCE < high or low < -SIZE_TOLERANCE < high:
+        return f"the interval crosses ±{SIZE_TOLERANCE:g} points"
+    if any((abs(d) < SIZE_TOLERANCE) != (abs(difference) < SIZE_TOLERANCE) for d in by_seed):
+        return "the seeds disagree"
+    return ""
+
+
 def verdicts(
     values: Mapping[str, Mapping[str, Sequence[Any]]],
     claims: Sequence[Claim] = CLAIMS,
@@ -170,7 +187,7 @@ def verdicts(
         better, worse = (values.get(side, {}).get(claim.metric) for side in (claim.better, claim.worse))
         row = {"text": claim.text, "source": claim.source}
         if all(side is not None and all(map(len, _seeds(side))) for side in (better, worse)):
-            options = dict(paired=claim.metric in paired, printed=claim.printed, generator=generator)
+            options = dict(paired=claim.metric in paired, printed=claim.printed, same=claim.same, generator=generator)
             row |= _row(verdict(better, worse, **options))
         rows[claim.id] = row
     numbers = ["difference", "low", "high", "lowest", "highest", "distance_better", "distance_worse"]

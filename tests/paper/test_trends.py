@@ -29,3 +29,16 @@ def test_a_trend_is_judged_like_any_claim(gain, order):
     values = {"lambda 0": {"IN": 50 + noise}, "lambda 0.75": {"IN": 50 + gain - noise}}
     found = paper.verdicts(values, [claim], generator=torch.Generator().manual_seed(0))
     assert found["order"].tolist() == [order] and found["distance_better"].isna().all()
+
+
+@pytest.mark.parametrize(("apart", "order"), [(1.0, "reproduced"), (-20.0, "not reproduced")])
+def test_what_saturates_is_the_same_at_two_settings(apart, order):
+    found = {c.id: c for c in paper.trends(("IN", "K", "natural", "adversarial")) if c.same}
+    assert {(c.better, c.worse) for c in found.values()} == {p for _, pairs in paper.SATURATES.values() for p in pairs}
+    assert {c.metric for c in found.values() if "lambda 1" in c.id} == {"IN", "K", "adversarial"}
+    claim = found["sweeps/natural/steps 5=art"]
+    assert claim.text == "cifar10: all saturates after 3 steps: natural accuracy at steps 5 the same as that at art"
+    noise = torch.randn(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values = {"art": {"natural": 50 + noise}, "steps 5": {"natural": 50 + apart - noise}}
+    verdicts = paper.verdicts(values, [claim], generator=torch.Generator().manual_seed(0))
+    assert verdicts["order"].tolist() == [order]

@@ -91,6 +91,45 @@ def test_extent_is_the_distance_of_both_sides():
     assert paper.verdict([better] * 60, [worse] * 60, generator=generator).extent == ""
 
 
+# ---- the same
+
+
+@pytest.mark.parametrize(
+    "difference, half, order",
+    [
+        (0.0, 4.0, "reproduced"),
+        (-3.0, 1.0, "reproduced"),  # sure to differ, by less than counts
+        (9.0, 3.0, "not reproduced"),
+        (-9.0, 3.0, "not reproduced"),
+        (4.0, 3.0, "inconclusive"),
+        (-6.0, 3.0, "inconclusive"),
+        (0.0, 9.0, "inconclusive"),
+    ],
+)
+def test_two_are_the_same_where_the_whole_interval_is_small(generator, difference, half, order):
+    """By hand: 200 pairs apart by `difference` plus or minus s have an interval of half width 1.96 s / 200^0.5."""
+    apart = difference + half * 200**0.5 / 1.96 * hits((1, 100), (-1, 100))
+    base = np.random.default_rng(0).uniform(20, 60, 200)
+    found = paper.verdict(base + apart, base, generator=generator, same=True)
+    assert (found.low, found.high) == pytest.approx((difference - half, difference + half), abs=0.2 * half)
+    assert (found.order, found.why) == (order, "" if order != "inconclusive" else "the interval crosses ±5 points")
+
+
+def test_few_images_or_one_seed_apart_are_no_sameness(generator):
+    assert paper.verdict([50.0] * 49, [50.0] * 49, generator=generator, same=True).why == "49 images, fewer than 50"
+    flat, up, down = hits((50.0, 80)), hits((58.0, 80)), hits((42.0, 80))
+    split = paper.verdict([up, down], [flat, flat], generator=generator, same=True)
+    assert -5 < split.low <= split.difference == 0 <= split.high < 5
+    assert (split.order, split.why) == ("inconclusive", "the seeds disagree")
+    assert paper.verdict([flat, flat], [flat, flat], generator=generator, same=True).order == "reproduced"
+
+
+def test_of_a_sameness_only_the_order_is_judged():
+    found = paper.verdict([60.0] * 60, [61.0] * 60, generator=torch.Generator(), same=True, printed=(37.4, 37.6))
+    assert (found.order, found.extent, found.verdict) == ("reproduced", "", "reproduced")
+    assert found.distance == pytest.approx((22.6, 23.4))
+
+
 # ---- seeds
 
 
