@@ -100,29 +100,55 @@ SATURATES: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
 }
 
 
+def _said(object: str, dataset: str, metric: str, sides: tuple[str, str], text: str, **others) -> Claim:
+    """A claim of a figure or a sentence, of better and worse; others: its source, and fields that are not the usual."""
+    id = f"{object}/{dataset}/{metric}/{sides[0]}{'=' if others.get('same') else '>'}{sides[1]}"
+    others = dict(setting="", printed=None) | others
+    named = dict(object=object, dataset=dataset, metric=metric, better=sides[0], worse=sides[1])
+    return Claim(id=id, text=f"{dataset}: {text}", **named, **others)
+
+
 def transferred(dataset: str = "cifar10") -> tuple[Claim, ...]:
     """What appendix C says along a row of Table 6: perturbations made on ART hurt Natural more than those of PGD-10.
 
     better and worse are where the perturbations were made, the metric is Natural's accuracy under them. Printed values
     are CIFAR-10's.
     """
-    printed = {row["metric"]: row["value"] for row in read("table6") if row["training"] == "natural"}
+    known = {row["metric"]: row["value"] for row in read("table6") if row["training"] == "natural"}
     sides = ("from_pgd", "from_art")
-    values = tuple(float(printed[s]) for s in sides) if dataset == "cifar10" else None
-    return (
-        Claim(
-            id=f"table6/{dataset}/natural/from_pgd>from_art",
-            text=f"{dataset}: Natural keeps a higher accuracy under perturbations of PGD-10 than under ART's",
-            source="Table 6, Appendix C",
-            object="table6",
-            dataset=dataset,
-            setting="",
-            metric="natural",
-            better=sides[0],
-            worse=sides[1],
-            printed=values,
-        ),
-    )
+    printed = tuple(float(known[s]) for s in sides) if dataset == "cifar10" else None
+    text = "Natural keeps a higher accuracy under perturbations of PGD-10 than under ART's"
+    return (_said("table6", dataset, "natural", sides, text, source="Table 6, Appendix C", printed=printed),)
+
+
+# Radii of `measurements.AccuracyCurve`, ours: appendix C says "less than 4/255" and "various values of l2".
+CURVES = {"linf": ("1", "2"), "l2": ("0.25", "0.5", "1", "1.5", "2")}
+
+
+def curves(dataset: str = "cifar10") -> tuple[Claim, ...]:
+    """What appendix C says of Figure 14, and Table 1 of its ball of 8/255: accuracy under PGD against the ball's size.
+
+    In l_inf of 1 and 2 (/255) ART and PGD-10 are the same, in l2 ART is above. Metrics are the balls, as
+    `measurements.AccuracyCurve` names them; printed are CIFAR-10's values at 8/255 and in the l2 ball of 1 (section 5).
+    """
+    source = "Figure 14, Appendix C"
+    rows = {r["training"]: float(r["value"]) for r in read("text") if r["metric"] == "l2_pgd_40"}
+    found = [
+        _said("figure14", dataset, f"linf_{e}", ("art", "pgd"), text, source=source, same=True)
+        for e in CURVES["linf"]
+        for text in [f"ART's accuracy under PGD in the l_inf ball of {e}/255 is the same as PGD-10's"]
+    ]
+    for claim in claims(dataset):
+        if claim.metric == "adversarial" and {claim.better, claim.worse} <= {"natural", "pgd", "art"}:
+            id = f"figure14/{dataset}/linf_8/{claim.better}>{claim.worse}"
+            found.append(replace(claim, id=id, object="figure14", metric="linf_8"))
+    for e in CURVES["l2"]:
+        printed = (rows["art"], rows["pgd"]) if e == "1" and dataset == "cifar10" else None
+        text = f"ART has a higher accuracy under PGD in the l2 ball of {e} than PGD-10"
+        text += f" (printed: {printed[0]} and {printed[1]})" if printed else ""
+        where = f"{source}, Section 5" if printed else source
+        found.append(_said("figure14", dataset, f"l2_{e}", ("art", "pgd"), text, source=where, printed=printed))
+    return tuple(found)
 
 
 def trends(metrics: tuple[str, ...], *, dataset: str = "cifar10") -> tuple[Claim, ...]:

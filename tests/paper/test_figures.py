@@ -1,0 +1,40 @@
+"""What the text says of single figures, as claims that a run can answer."""
+
+import torch
+
+from artlib import paper
+from artlib.measurements import AccuracyCurve
+
+
+def test_the_curves_are_asked_what_the_paper_says_and_no_more():
+    found = {c.id.removeprefix("figure14/cifar10/"): c for c in paper.curves()}
+    assert {c.metric for c in found.values()} <= set(AccuracyCurve.metrics)
+    alike = {c.metric for c in found.values() if c.same}
+    assert alike == {m for m in AccuracyCurve.metrics if m.startswith("linf_") and int(m.removeprefix("linf_")) < 4}
+    above = {c.metric for c in found.values() if "l2" in c.metric and (c.better, c.worse) == ("art", "pgd")}
+    assert above == {m for m in AccuracyCurve.metrics if m.startswith("l2_")}
+    (asked,) = {c.metric for c in found.values()} - alike - above
+    assert asked == "linf_8" and len(found) == len(alike) + len(above) + 3
+
+
+def test_the_curves_at_printed_balls_have_the_printed_values():
+    printed = {c.id.removeprefix("figure14/cifar10/"): c.printed for c in paper.curves() if c.printed}
+    art, pgd = (paper.table("table1").query(f"dataset == 'cifar10' and training == '{t}'") for t in ("art", "pgd"))
+    assert printed["linf_8/pgd>art"] == (pgd["adversarial"].item(), art["adversarial"].item())
+    assert printed["l2_1/art>pgd"] == (39.65, 29.68)
+    for claim in paper.curves():
+        assert ("printed" in claim.text) == (claim.printed is not None)
+        assert claim.source.startswith("Table 1" if claim.metric == "linf_8" else "Figure 14, Appendix C")
+    for theirs, ours in zip(paper.curves(), paper.curves("blossoms"), strict=True):
+        assert (ours.metric, ours.better, ours.worse) == (theirs.metric, theirs.better, theirs.worse)
+        assert ours.printed is None and "printed" not in ours.text and ours.text.startswith("blossoms")
+
+
+def test_curves_drawn_as_the_paper_describes_them_are_reproduced():
+    levels = {"natural": dict.fromkeys(AccuracyCurve.metrics, 0), "pgd": {}, "art": {}}
+    for metric in AccuracyCurve.metrics:
+        levels["pgd"][metric], levels["art"][metric] = (50, 50) if metric in ("linf_1", "linf_2") else (40, 60)
+    levels["pgd"]["linf_8"], levels["art"]["linf_8"] = 44, 38
+    values = {t: {m: [100.0] * 10 * v + [0.0] * 10 * (100 - v) for m, v in by.items()} for t, by in levels.items()}
+    found = paper.verdicts(values, paper.curves(), generator=torch.Generator(), paired=list(AccuracyCurve.metrics))
+    assert set(found["order"]) == {"reproduced"}
