@@ -95,17 +95,23 @@ def verdicts(
     factorial and lengths: what Table 1 says of ART and PGD, of every row of ART as ART and its rival (`grids.rivals`)
     as PGD; sweeps: `paper.trends`; objectives: Table 5; others: what appendix C says of JARN, CURE and L_attr + L_ce.
     """
+    asked = [c for c in _claims(records, grid, dataset=dataset) if c.metric in metrics]
+    return judged(records, asked, seed=seed).drop(columns="text").rename_axis("claim")
+
+
+def judged(records: tables.Records, claims: Sequence[paper.Claim], *, seed: int) -> "pd.DataFrame":
+    """`paper.verdicts` on claims about rows of records, each two on the images that both have, in pairs."""
     import pandas as pd
 
-    asked: dict[frozenset[str], list[paper.Claim]] = {}
-    for claim in _claims(records, grid, dataset=dataset):
-        if claim.metric in metrics:
-            asked.setdefault(frozenset((claim.better, claim.worse)), []).append(claim)
+    pairs: dict[frozenset[str], list[paper.Claim]] = {}
+    for claim in claims:
+        pairs.setdefault(frozenset((claim.better, claim.worse)), []).append(claim)
     found = [paper.verdicts({}, [], generator=torch.Generator())]
-    for names, claims in asked.items():
+    for names, asked in pairs.items():
         pair = tables.values({name: r for name, r in records.items() if name in names}, common=True)
-        found.append(paper.verdicts(pair, claims, paired=metrics, generator=torch.Generator().manual_seed(seed)))
-    return pd.concat(found[1:] or found).drop(columns="text").rename_axis("claim")
+        options = dict(paired=[c.metric for c in asked], generator=torch.Generator().manual_seed(seed))
+        found.append(paper.verdicts(pair, asked, **options))
+    return pd.concat(found[1:] or found)
 
 
 def _claims(records: tables.Records, grid: str, *, dataset: str) -> list[paper.Claim]:

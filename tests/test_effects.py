@@ -1,5 +1,6 @@
 """Main effects against sums written out, intervals against what pairing implies."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -142,6 +143,17 @@ def test_each_two_rows_are_compared_on_the_images_that_these_two_have():
         "sweeps/natural/lambda 0>lambda 1": 60,
         "sweeps/natural/lambda 0.25>lambda 1": 30,
     }
+
+
+def test_a_spread_is_judged_on_the_images_that_both_have():
+    """Natural's values vary more over its own 60 images, less over the 50 that ART has, too."""
+    values = np.tile([0.45, 0.55], 30)
+    rec = both({"art": dict(enumerate(np.tile([0.4, 0.6], 25))), "natural": dict(enumerate(values))})
+    rec["natural"][0]["accuracy"]["values"]["natural"][50:] = [0.0, 1.0] * 5
+    claim = dataclasses.replace(next(c for c in paper.spread() if c.spread), metric="natural")
+    found = effects.judged(rec, [claim], seed=0).iloc[0]
+    assert (found["images"], found["order"]) == (50, "not reproduced")
+    assert found["difference"] == pytest.approx(-5 * (50 / 49) ** 0.5)
 
 
 def test_objectives_are_asked_what_table_5_says():

@@ -5,7 +5,7 @@ nothing is transcribed, so its side of a comparison stays blank. A further table
 a further number a row of text.csv. `differences` says where texts and released code are not the same.
 """
 
-from artlib.paper.claims import CLAIMS, SATURATES, TRENDS, Claim, claims, curves, transferred, trends
+from artlib.paper.claims import CLAIMS, SATURATES, TRENDS, Claim, claims, curves, spread, transferred, trends
 from artlib.paper.lens import adversarial_advantage, random_against_attack
 from artlib.paper.published import TABLES, against_paper, differences, published, table
 from artlib.paper.verdicts import (
@@ -14,6 +14,7 @@ from artlib.paper.verdicts import (
     SMALLEST_DIFFERENCE,
     SMALLEST_IMAGES,
     Verdict,
+    narrower,
     on_common_images,
     verdict,
     verdicts,
@@ -35,9 +36,11 @@ __all__ = [
     "claims",
     "curves",
     "differences",
+    "narrower",
     "on_common_images",
     "published",
     "random_against_attack",
+    "spread",
     "table",
     "transferred",
     "trends",

@@ -13,6 +13,7 @@ class Claim:
 
     printed: the values of better and worse in percent; None where the paper does not print them for this data set.
     same: the claim is that both score the same, whichever is called better.
+    spread: the claim is that better varies less over images, whatever the means.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Claim:
     worse: str
     printed: tuple[float, float] | None
     same: bool = False
+    spread: bool = False
 
 
 # What the paper says in words of ART: section, and by metric the rivals that it leads, None for all of them.
@@ -119,6 +121,22 @@ def transferred(dataset: str = "cifar10") -> tuple[Claim, ...]:
     printed = tuple(float(known[s]) for s in sides) if dataset == "cifar10" else None
     text = "Natural keeps a higher accuracy under perturbations of PGD-10 than under ART's"
     return (_said("table6", dataset, "natural", sides, text, source="Table 6, Appendix C", printed=printed),)
+
+
+def spread(dataset: str = "cifar10") -> tuple[Claim, ...]:
+    """What appendix A.4 says of Figure 11: ART's IN and K are higher, and vary less over images, than the others'.
+
+    The metric of a claim is IN or K in both cases; those of the variation have `spread`. Nothing is printed.
+    """
+    found, source = [], "Figure 11, Appendix A.4"
+    for metric in ("IN", "K"):
+        for rival, name in (("natural", "Natural"), ("pgd", "PGD-10")):
+            text = f"ART has a higher {metric} than {name}"
+            found.append(_said("figure11", dataset, metric, ("art", rival), text, source=source))
+            text = f"ART's {metric} has a smaller standard deviation over images than {name}'s"
+            less = _said("figure11", dataset, metric, ("art", rival), text, source=source, spread=True)
+            found.append(replace(less, id=f"figure11/{dataset}/{metric}/deviation/art<{rival}"))
+    return tuple(found)
 
 
 # Radii of `measurements.AccuracyCurve`, ours: appendix C says "less than 4/255" and "various values of l2".

@@ -38,3 +38,18 @@ def test_curves_drawn_as_the_paper_describes_them_are_reproduced():
     values = {t: {m: [100.0] * 10 * v + [0.0] * 10 * (100 - v) for m, v in by.items()} for t, by in levels.items()}
     found = paper.verdicts(values, paper.curves(), generator=torch.Generator(), paired=list(AccuracyCurve.metrics))
     assert set(found["order"]) == {"reproduced"}
+
+
+def test_figure_11_is_asked_for_the_mean_and_for_the_spread(generator):
+    """ART higher and narrower than both: all reproduced; with the spread of PGD: its two are not."""
+    found = paper.spread()
+    assert len(found) == 2 * len([c for c in found if c.spread]) == 8 and {c.better for c in found} == {"art"}
+    noise = torch.randn(200, generator=generator, dtype=torch.float64)
+    levels = {"natural": (20, 15), "pgd": (50, 10), "art": (70, 5)}
+    values = {t: {m: mean + sd * noise for m in ("IN", "K")} for t, (mean, sd) in levels.items()}
+    verdicts = paper.verdicts(values, found, paired=["IN", "K"], generator=generator)
+    assert set(verdicts["order"]) == {"reproduced"}
+    values["pgd"] = {m: 50 + 2 * noise for m in ("IN", "K")}
+    verdicts = paper.verdicts(values, found, paired=["IN", "K"], generator=generator)
+    lost = set(verdicts.index[verdicts["order"] == "not reproduced"])
+    assert lost == {f"figure11/cifar10/{m}/deviation/art<pgd" for m in ("IN", "K")}

@@ -130,6 +130,46 @@ def test_of_a_sameness_only_the_order_is_judged():
     assert found.distance == pytest.approx((22.6, 23.4))
 
 
+# ---- the spread over images
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_spread_agrees_with_normal_theory(generator, paired):
+    """The standard deviation of n normal values has a standard error of sigma / sqrt(2 n); independent sides."""
+    near, far = (torch.randn(1000, generator=generator, dtype=torch.float64) * s + 50 for s in (10, 15))
+    found = paper.narrower(near, far, generator=generator, paired=paired)
+    half = 1.96 * math.sqrt((10**2 + 15**2) / 2000)
+    assert found.difference == pytest.approx((far.std() - near.std()).item())
+    assert (found.low, found.high) == pytest.approx((found.difference - half, found.difference + half), abs=0.2 * half)
+    assert (found.order, found.images) == ("reproduced", 1000)
+    assert paper.narrower(far, near, generator=generator, paired=paired).order == "not reproduced"
+
+
+def test_the_spread_of_pairs_is_blind_to_the_mean_and_sure_of_a_scale(generator):
+    image = torch.randn(200, generator=generator, dtype=torch.float64) * 20
+    moved = paper.narrower(image + 30, image, generator=generator)
+    assert (moved.difference, moved.low, moved.high) == pytest.approx((0, 0, 0), abs=1e-9)
+    assert moved.order == "inconclusive"
+    scaled = paper.narrower(image, 1.1 * image + 7, generator=generator)
+    assert scaled.difference == pytest.approx(0.1 * image.std().item()) and scaled.order == "reproduced"
+    assert paper.narrower(image, 1.1 * image, generator=generator, paired=False).order == "inconclusive"
+
+
+def test_the_spread_of_seeds_is_that_within_each(generator):
+    """A model that is better as a whole with another seed does not vary more over its images."""
+    image = torch.randn(300, generator=generator, dtype=torch.float64) * 10
+    wide = [1.5 * image, 1.5 * image]
+    found = paper.narrower([image, image + 40], wide, generator=generator)
+    assert found.by_seed == pytest.approx([0.5 * image.std().item()] * 2) and found.order == "reproduced"
+    one = paper.narrower(image, wide[0], generator=generator)
+    assert found.high - found.low == pytest.approx(one.high - one.low, rel=0.15)
+    assert paper.narrower([image, 3 * image], wide, generator=generator).why in (
+        "the seeds disagree",
+        "the interval holds 0",
+    )
+    assert paper.narrower([1.0] * 49, [2.0] * 49, generator=generator).why == "49 images, fewer than 50"
+
+
 # ---- seeds
 
 
