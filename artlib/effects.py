@@ -114,6 +114,21 @@ def judged(records: tables.Records, claims: Sequence[paper.Claim], *, seed: int)
     return pd.concat(found[1:] or found)
 
 
+def along(
+    seeds: Mapping[int, Mapping[str, dict]], columns: Sequence[str], *, name: str
+) -> dict[str, dict[str, list[list[float]]]]:
+    """Per-image values of one training in several columns, in pairs: [column][name] is a list a seed.
+
+    seeds: its records by seed; columns may be of different measurements: the images are those that have a value in all.
+    """
+    found: dict[str, dict[str, list[list[float]]]] = {column: {name: []} for column in columns}
+    for by_image in zip(*(_by_cell(seeds, column) for column in columns), strict=True):
+        images = sorted(set.intersection(*map(set, by_image)))
+        for column, values in zip(columns, by_image, strict=True):
+            found[column][name].append([values[i] for i in images])
+    return found
+
+
 def _claims(records: tables.Records, grid: str, *, dataset: str) -> list[paper.Claim]:
     if grid == "sweeps":
         return list(paper.trends(METRICS, dataset=dataset))

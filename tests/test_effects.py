@@ -156,6 +156,17 @@ def test_a_spread_is_judged_on_the_images_that_both_have():
     assert found["difference"] == pytest.approx(-5 * (50 / 49) ** 0.5)
 
 
+def test_two_measurements_of_one_training_are_paired_by_image():
+    """SPSA is asked of fewer images, in another order, and once in vain."""
+    record = {
+        "accuracy": {"values": {"index": [4, 2, 7, 1], "adversarial": [1, 0, 0, 1]}},
+        "other_threats": {"values": {"index": [7, 4, 2], "spsa": [1, None, 0]}},
+    }
+    found = effects.along({0: record, 3: record}, ["spsa", "adversarial"], name="art")
+    assert found == {"spsa": {"art": [[0, 100]] * 2}, "adversarial": {"art": [[0, 0]] * 2}}  # images 2 and 7
+    assert effects.along({}, ["spsa"], name="art") == {"spsa": {"art": []}}
+
+
 def test_objectives_are_asked_what_table_5_says():
     rec = both({"art": dict(enumerate(noise() + 0.5)), "art_l2": dict(enumerate(noise()))})
     found = effects.verdicts(rec, "objectives", dataset="cifar10", seed=0)

@@ -5,7 +5,7 @@ nothing is transcribed, so its side of a comparison stays blank. A further table
 a further number a row of text.csv. `differences` says where texts and released code are not the same.
 """
 
-from artlib.paper.claims import CLAIMS, SATURATES, TRENDS, Claim, claims, curves, spread, transferred, trends
+from artlib.paper.claims import CLAIMS, SATURATES, TRENDS, Claim, claims, curves, spread, stronger, transferred, trends
 from artlib.paper.lens import adversarial_advantage, random_against_attack
 from artlib.paper.published import TABLES, against_paper, differences, published, table
 from artlib.paper.verdicts import (
@@ -41,6 +41,7 @@ __all__ = [
     "published",
     "random_against_attack",
     "spread",
+    "stronger",
     "table",
     "transferred",
     "trends",

@@ -123,6 +123,24 @@ def transferred(dataset: str = "cifar10") -> tuple[Claim, ...]:
     return (_said("table6", dataset, "natural", sides, text, source="Table 6, Appendix C", printed=printed),)
 
 
+def stronger(dataset: str = "cifar10") -> tuple[Claim, ...]:
+    """What section 5 says along ART's own row: SPSA leaves more accuracy than PGD-40, PGD-100 and PGD-500 as much.
+
+    better and worse are the attacks, the metric is the model. Printed values are CIFAR-10's.
+    """
+    known = {row["metric"]: row["value"] for row in read("text") if row["setting"] == "stronger"}
+    known |= {r["metric"]: r["value"] for r in read("table1") if (r["dataset"], r["training"]) == ("cifar10", "art")}
+    found = []
+    for attack, name in (("spsa", "SPSA"), ("pgd_100", "PGD-100"), ("pgd_500", "PGD-500")):
+        told = f"higher under {name} than" if attack == "spsa" else f"the same under {name} as"
+        printed = (float(known[attack]), float(known["adversarial"])) if dataset == "cifar10" else None
+        text = f"ART's accuracy is {told} under PGD-40"
+        text += f" (printed: {printed[0]} and {printed[1]})" if printed else ""
+        options = dict(source="Section 5, Table 1", printed=printed, same=attack != "spsa")
+        found.append(_said("text", dataset, "art", (attack, "adversarial"), text, **options))
+    return tuple(found)
+
+
 def spread(dataset: str = "cifar10") -> tuple[Claim, ...]:
     """What appendix A.4 says of Figure 11: ART's IN and K are higher, and vary less over images, than the others'.
 

@@ -1,5 +1,6 @@
 """What the text says of single figures, as claims that a run can answer."""
 
+import numpy as np
 import torch
 
 from artlib import paper
@@ -53,3 +54,24 @@ def test_figure_11_is_asked_for_the_mean_and_for_the_spread(generator):
     verdicts = paper.verdicts(values, found, paired=["IN", "K"], generator=generator)
     lost = set(verdicts.index[verdicts["order"] == "not reproduced"])
     assert lost == {f"figure11/cifar10/{m}/deviation/art<pgd" for m in ("IN", "K")}
+
+
+def test_the_text_along_arts_own_row_holds_in_the_printed_values():
+    """As it prints them, of 1000 images: SPSA above PGD-40, longer attacks the same; half as much is not the same."""
+    found = paper.stronger()
+    printed = {c.better: c.printed for c in found}
+    assert printed == {"spsa": (44.7, 37.58), "pgd_100": (37.42, 37.58), "pgd_500": (37.18, 37.58)}
+    assert {c.better for c in found if c.same} == {"pgd_100", "pgd_500"}
+
+    def of(accuracies):
+        order = np.linspace(0, 100, 1000)
+        return {c: {"art": 100.0 * (order < a)} for c, a in accuracies.items()}
+
+    paper_has = {"adversarial": 37.58} | {c: p[0] for c, p in printed.items()}
+    options = dict(paired=["art"], generator=torch.Generator())
+    verdicts = paper.verdicts(of(paper_has), found, **options)
+    assert set(verdicts["order"]) == {"reproduced"}
+    assert verdicts["extent"].tolist() == ["order and size", "", ""]
+    weak = paper.verdicts(of(paper_has | {"pgd_500": 20.0}), found, **options)
+    assert weak["order"].tolist() == ["reproduced", "reproduced", "not reproduced"]
+    assert all(c.printed is None and "printed" not in c.text for c in paper.stronger("gtsrb"))
