@@ -5,7 +5,19 @@ nothing is transcribed, so its side of a comparison stays blank. A further table
 a further number a row of text.csv. `differences` says where texts and released code are not the same.
 """
 
-from artlib.paper.claims import CLAIMS, SATURATES, TRENDS, Claim, claims, curves, spread, stronger, transferred, trends
+from artlib.paper.claims import (
+    CLAIMS,
+    SATURATES,
+    TRENDS,
+    Claim,
+    alignment,
+    claims,
+    curves,
+    spread,
+    stronger,
+    transferred,
+    trends,
+)
 from artlib.paper.lens import adversarial_advantage, random_against_attack
 from artlib.paper.published import TABLES, against_paper, differences, published, table
 from artlib.paper.verdicts import (
@@ -13,6 +25,7 @@ from artlib.paper.verdicts import (
     SIZE_TOLERANCE,
     SMALLEST_DIFFERENCE,
     SMALLEST_IMAGES,
+    SMALLEST_OF,
     Verdict,
     narrower,
     on_common_images,
@@ -27,12 +40,14 @@ __all__ = [
     "SIZE_TOLERANCE",
     "SMALLEST_DIFFERENCE",
     "SMALLEST_IMAGES",
+    "SMALLEST_OF",
     "TABLES",
     "TRENDS",
     "Claim",
     "Verdict",
     "adversarial_advantage",
     "against_paper",
+    "alignment",
     "claims",
     "curves",
     "differences",

@@ -141,6 +141,15 @@ def stronger(dataset: str = "cifar10") -> tuple[Claim, ...]:
     return tuple(found)
 
 
+def alignment(dataset: str = "cifar10") -> tuple[Claim, ...]:
+    """What section 5 says of Figure 6: the cosine of image and gradient is higher for ART than for the two others."""
+    return tuple(
+        _said("figure6", dataset, "alignment", ("art", rival), text, source="Figure 6, Section 5")
+        for rival, name in (("natural", "Natural"), ("pgd", "PGD-10"))
+        for text in [f"the cosine of image and gradient is higher for ART than for {name}"]
+    )
+
+
 def spread(dataset: str = "cifar10") -> tuple[Claim, ...]:
     """What appendix A.4 says of Figure 11: ART's IN and K are higher, and vary less over images, than the others'.
 

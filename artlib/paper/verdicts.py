@@ -19,6 +19,9 @@ SMALLEST_IMAGES = 50
 # Points. The paper itself prints one accuracy of ART as 37.50 and 37.58 (and 37.73 under PGD-20): what is closer than a
 # point is within the chance of a single run, however many images say so.
 SMALLEST_DIFFERENCE = 1.0
+# That is a rule for percentages. By metric, what counts for another: a cosine times 100, whose means are a few points
+# at most, counts from the third decimal of the cosine on, the last that tables show.
+SMALLEST_OF = {"alignment": 0.1}
 # Points. About the half width of an interval of 400 images at 50 %: the printed values have such errors themselves.
 # What the paper calls the same may differ by as much.
 SIZE_TOLERANCE = 5.0
@@ -72,6 +75,7 @@ def verdict(
     paired: bool = True,
     printed: tuple[float, float] | None = None,
     same: bool = False,
+    smallest: float = SMALLEST_DIFFERENCE,
     samples: int = 2000,
 ) -> Verdict:
     """Whether mean(better) > mean(worse), or is the `same`, and how far both are from the printed values.
@@ -80,7 +84,7 @@ def verdict(
     paired: both sides hold the same images in the same order (N = M in every seed).
 
     The rule. A verdict other than "inconclusive" needs SMALLEST_IMAGES images on each side in every seed, a 95 %
-    interval of the difference over images without 0, a difference of SMALLEST_DIFFERENCE, and its sign in every seed.
+    interval of the difference over images without 0, a difference of `smallest`, and its sign in every seed.
     The interval is Newcombe's hybrid score interval where all values are 0 or 100 (`metrics.newcombe_interval`), else
     the percentile bootstrap (Efron & Tibshirani 1993, chapter 13). Several seeds are pooled, but seeds share their
     test images, so that the interval is as wide as that of the images of one seed.
@@ -101,7 +105,8 @@ def verdict(
     means = [torch.cat(side).mean().item() for side in sides]
     by_seed = tuple((a.mean() - b.mean()).item() for a, b in zip(*sides, strict=True))
     difference, images = means[0] - means[1], min(len(seed) for side in sides for seed in side)
-    why = (_doubt_of_same if same else _doubt)(difference, low, high, by_seed, images)
+    measured = (difference, low, high, by_seed, images)
+    why = _doubt_of_same(*measured) if same else _doubt(*measured, smallest=smallest)
     holds = abs(difference) < SIZE_TOLERANCE if same else difference > 0
     order = "inconclusive" if why else "reproduced" if holds else "not reproduced"
     distance = None if printed is None else (means[0] - printed[0], means[1] - printed[1])
@@ -134,9 +139,10 @@ def narrower(
         by_seed.append((b.std() - a.std()).item())
     low, high = torch.stack(ends).mean(0).tolist()
     difference, images = sum(by_seed) / len(by_seed), min(len(seed) for side in sides for seed in side)
-    why = _doubt(difference, low, high, tuple(by_seed), images)
+    measured = (difference, low, high, tuple(by_seed), images)
+    why = _doubt(*measured, smallest=SMALLEST_DIFFERENCE)
     order = "inconclusive" if why else "reproduced" if difference > 0 else "not reproduced"
-    return Verdict(difference, low, high, order, why, tuple(by_seed), images)
+    return Verdict(*measured[:3], order, why, *measured[3:])
 
 
 def _seeds(side: Sequence[Any]) -> list[Tensor]:
@@ -174,13 +180,15 @@ def _interval(
     return low, high
 
 
-def _doubt(difference: float, low: float, high: float, by_seed: tuple[float, ...], images: int) -> str:
+def _doubt(
+    difference: float, low: float, high: float, by_seed: tuple[float, ...], images: int, *, smallest: float
+) -> str:
     if images < SMALLEST_IMAGES:
         return f"{images} images, fewer than {SMALLEST_IMAGES}"
     if low <= 0 <= high:
         return "the interval holds 0"
-    if abs(difference) < SMALLEST_DIFFERENCE:
-        return f"they differ by less than {SMALLEST_DIFFERENCE:g} point"
+    if abs(difference) < smallest:
+        return f"they differ by less than {smallest:g} point"
     if any(d * difference <= 0 for d in by_seed):
         return "the seeds disagree"
     return ""
@@ -205,7 +213,8 @@ def verdicts(
 ) -> "pd.DataFrame":
     """One row per claim; blank where a side was not measured, or has a seed without images.
 
-    values[training][metric]: per-image values in percent, (N,), or a list of these, one a seed. `paired` names the
+    values[training][metric]: per-image values in percent (a cosine times 100), (N,), or a list of these, one a seed.
+    The smallest difference that counts is SMALLEST_OF the metric, else SMALLEST_DIFFERENCE. `paired` names the
     metrics that every training was given on the same images in the same order; IN and K are taken on what each model
     classifies correctly (paired after `on_common_images`). A table with settings is asked one setting at a time.
     Columns: text, source, difference, low, high, order, extent, verdict (both in words), mark, why, images, seeds,
@@ -220,6 +229,7 @@ def verdicts(
         if all(side is not None and all(map(len, _seeds(side))) for side in (better, worse)):
             options = dict(paired=claim.metric in paired, generator=generator)
             means = dict(printed=claim.printed, same=claim.same)
+            means["smallest"] = SMALLEST_OF.get(claim.metric, SMALLEST_DIFFERENCE)
             row |= _row(
                 narrower(better, worse, **options) if claim.spread else verdict(better, worse, **options, **means)
             )

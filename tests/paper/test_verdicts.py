@@ -1,5 +1,6 @@
 """Verdicts agree with normal theory, with hand-made cases and with the rule that they state."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -69,6 +70,18 @@ def test_a_difference_that_is_sure_but_small_is_no_verdict(generator):
     assert (found.order, found.why) == ("inconclusive", "they differ by less than 1 point") and found.low > 0
     assert paper.verdict(image + 1.1, image, generator=generator).order == "reproduced"
     assert paper.verdict(image - 1.1, image, generator=generator).order == "not reproduced"
+
+
+def test_what_counts_as_a_difference_is_the_metrics_own(generator):
+    """Half a point, for sure: of percentages nothing, of cosines times 100 five times the smallest that counts."""
+    image = torch.rand(500, generator=generator, dtype=torch.float64) * 10
+    asked = [("IN", 0.5, "inconclusive"), ("alignment", 0.5, "reproduced"), ("alignment", -0.5, "not reproduced")]
+    for metric, gain, order in (*asked, ("alignment", 0.09, "inconclusive")):
+        values = {"art": {metric: image + gain}, "pgd": {metric: image}}
+        claim = dataclasses.replace(next(c for c in paper.alignment() if c.worse == "pgd"), metric=metric)
+        found = paper.verdicts(values, [claim], paired=[metric], generator=generator).iloc[0]
+        assert found["order"] == order and found["low"] == pytest.approx(gain)
+    assert found["why"] == "they differ by less than 0.1 point"
 
 
 @pytest.mark.parametrize("paired", [True, False])
