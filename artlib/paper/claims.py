@@ -67,9 +67,16 @@ def _stated(name: str, better: Mapping, worse: Mapping) -> bool:
     return worse["training"] in (rivals[better["metric"]] or (worse["training"],))
 
 
+def _words(metric: str, setting: str = "") -> str:
+    """A metric in words; the steps of PGD are those of a setting like pgd_20, else Table 1's."""
+    if metric == "adversarial" and setting.startswith("pgd_"):
+        return f"PGD-{setting.removeprefix('pgd_')} accuracy"
+    return _WORDS.get(metric, metric)
+
+
 def _claim(name: str, better: Mapping, worse: Mapping, *, source: str) -> Claim:
     keys = {k: better[k] for k in ("dataset", "setting", "metric")}
-    words = f"{better['approach']} has a higher {_WORDS.get(keys['metric'], keys['metric'])} than {worse['approach']}"
+    words = f"{better['approach']} has a higher {_words(keys['metric'], keys['setting'])} than {worse['approach']}"
     return Claim(
         id="/".join([name, *filter(None, keys.values()), f"{better['training']}>{worse['training']}"]),
         text=f"{': '.join(filter(None, [keys['dataset'], keys['setting']]))}: {words}"
@@ -201,7 +208,7 @@ def trends(metrics: tuple[str, ...], *, dataset: str = "cifar10") -> tuple[Claim
     return tuple(
         Claim(
             id=f"sweeps/{metric}/{better}{'=' if same else '>'}{worse}",
-            text=f"{dataset}: {text}: {_WORDS.get(metric, metric)} at {better} {words} that at {worse}",
+            text=f"{dataset}: {text}: {_words(metric)} at {better} {words} that at {worse}",
             source="Section 5, Figures 8 and 9",
             object="sweeps",
             dataset=dataset,

@@ -61,6 +61,13 @@ def test_a_data_set_the_paper_does_not_have_is_asked_about_cifar10():
     assert {c.dataset for c in paper.claims("flower17")} == {"flower17"}
 
 
+def test_the_words_name_the_attack_of_the_setting():
+    text = BY_ID["text/cifar10/pgd_20/adversarial/cure>art"].text
+    assert text == "cifar10: pgd_20: CURE has a higher PGD-20 accuracy than ART (printed: 41.4 and 37.73)"
+    assert "PGD-40 accuracy" in BY_ID["table1/cifar10/adversarial/pgd>art"].text
+    assert "PGD-40 accuracy" in BY_ID["text/cifar10/combined/adversarial/art_combined>pgd"].text
+
+
 def test_further_tables_are_claims_by_their_rows_alone():
     assert {c.object for c in paper.CLAIMS} == set(paper.TABLES)
     claim = BY_ID["table4/cifar10/gradshap/K/art>pgd"]
