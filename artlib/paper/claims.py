@@ -105,7 +105,7 @@ TRENDS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
 # What "saturates" means: two settings that score the same.
 SATURATES: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     "robustness saturates after lambda = 0.75": (_ROBUST, (("lambda 1", "lambda 0.75"),)),
-    "all saturates after 3 steps": ((*_ROBUST, "natural"), (("steps 5", "art"), ("steps 7", "art"))),
+    "everything saturates after 3 steps": ((*_ROBUST, "natural"), (("steps 5", "art"), ("steps 7", "art"))),
 }
 
 
