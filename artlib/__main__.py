@@ -129,7 +129,11 @@ def estimate(a: argparse.Namespace) -> None:
 def download(a: argparse.Namespace) -> None:
     """Fetch a data set, or find its files; print what there is."""
     from artlib import data
+    from artlib.data import corruptions
 
+    if a.dataset == "cifar10_c":
+        print(f"CIFAR-10-C: {corruptions.download()}")
+        return
     for split, number in data.SETS[a.dataset].images.items():
         if number:
             found = data.load(a.dataset, split)
@@ -304,7 +308,7 @@ def _estimate_options(one: argparse.ArgumentParser) -> None:
 def _download_options(one: argparse.ArgumentParser) -> None:
     from artlib.data import SETS
 
-    one.add_argument("dataset", choices=SETS)
+    one.add_argument("dataset", choices=[*SETS, "cifar10_c"], help="cifar10_c: CIFAR-10 under corruptions, Table 3")
 
 
 COMMANDS = {

@@ -1,20 +1,27 @@
 """Common corruptions: each against SciPy, colorsys, Pillow or a loop over pixels, on the same draws."""
 
 import colorsys
+import hashlib
+import importlib
 import io
 import math
+import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scipy import ndimage
+from tiny_files import Response, put, tar
 
+from artlib import paths
 from artlib.data import blossoms
-from artlib.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt, official, sampling
+from artlib.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt, download, official, sampling, source_of
 from artlib.data.corruptions.weather import plasma
 from artlib.paper import table
 
+files = importlib.import_module("artlib.data.corruptions.official")  # the package has its function by that name
 each = pytest.mark.parametrize("name", CORRUPTIONS)
 each_severity = pytest.mark.parametrize("severity", SEVERITIES)
 
@@ -341,24 +348,92 @@ def test_pixels_and_jpeg_are_pillows(severity):
 # ------------------------------------------------------------------ the released files
 
 
-def test_official_files(tmp_path):
-    folder = tmp_path / "CIFAR-10-C"
-    with pytest.raises(FileNotFoundError, match=r"fog.npy is not there: put the released CIFAR-10-C"):
-        official("fog", severity=1, root=tmp_path)
-    folder.mkdir()
-    images = np.lib.format.open_memmap(folder / "fog.npy", mode="w+", dtype=np.uint8, shape=(50_000, 32, 32, 3))
-    images[20_003, 4, 5] = 1, 2, 3
-    labels = np.tile(np.arange(10_000, dtype=np.uint8) % 10, 5)
-    np.save(folder / "labels.npy", labels)
+@pytest.fixture
+def few(monkeypatch) -> dict[str, np.ndarray]:
+    """CIFAR-10-C of four images a severity: their arrays, of which pixel (0, 0) says the place in the file."""
+    monkeypatch.setattr(files, "IMAGES", 4)
+    arrays = {name: np.full((20, 32, 32, 3), i, dtype=np.uint8) for i, name in enumerate(files.MD5)}
+    for array in arrays.values():
+        array[:, 0, 0, 0] = np.arange(20)
+    return arrays | {"labels": np.tile(np.array([3, 8, 8, 0], dtype=np.uint8), 5)}
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def put_all(root: Path, arrays: dict[str, np.ndarray]) -> Path:
+    for name, array in arrays.items():
+        put(root / "CIFAR-10-C" / f"{name}.npy", npy(array))
+    return root / "CIFAR-10-C"
+
+
+def test_official_files_have_their_own_order_and_labels(tmp_path, few):
+    put_all(tmp_path, few)
     found = official("fog", severity=3, root=tmp_path)
-    assert len(found) == 10_000 and found.images[3, :, 4, 5].tolist() == [1, 2, 3] and found.images.sum() == 6
-    assert found.labels[:12].tolist() == [*range(10), 0, 1] and found.note == "CIFAR-10-C, fog, severity 3"
-    with pytest.raises(ValueError, match="severity is 0"):
-        official("fog", severity=0, root=tmp_path)
-    labels[-1] = 3
-    np.save(folder / "labels.npy", labels)
-    with pytest.raises(ValueError, match="does not hold the same 10000 labels"):
-        official("fog", severity=3, root=tmp_path)
-    np.save(folder / "labels.npy", labels[:10])
-    with pytest.raises(ValueError, match=r"labels.npy holds uint8 \(10,\) instead of uint8 \(50000,\)"):
-        official("fog", severity=3, root=tmp_path)
+    assert found.images[:, 0, 0, 0].tolist() == [8, 9, 10, 11] and found.labels.tolist() == [3, 8, 8, 0]
+    assert (found.images[:, 1:] == list(files.MD5).index("fog")).all() and found.images.shape == (4, 3, 32, 32)
+    assert (found.name, found.split, found.note) == ("cifar10", "test", "CIFAR-10-C, fog, severity 3")
+    some = official("fog", severity=5, index=torch.tensor([3, 1]), root=tmp_path)
+    assert some.images[:, 0, 0, 0].tolist() == [19, 17] and some.labels.tolist() == [0, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "changed", "words"),
+    [
+        ("fog", 0, {}, "severity is 0; it must be 1, 2, 3, 4 or 5"),
+        ("rain", 1, {}, "CIFAR-10-C has no 'rain'; it has brightness, .*frost"),
+        ("labels", 1, {}, "CIFAR-10-C has no 'labels'"),
+        ("fog", 3, {"labels": [0] * 19 + [1]}, "does not hold the same 4 labels below 10 five times over"),
+        ("fog", 3, {"labels": [10] * 20}, "does not hold the same 4 labels below 10"),
+        ("fog", 3, {"labels": [0] * 4}, r"labels.npy holds uint8 \(4,\) instead of uint8 \(20,\)"),
+        (
+            "fog",
+            3,
+            {"fog": np.zeros((20, 3, 32, 32))},
+            r"fog.npy holds uint8 \(20, 3, 32, 32\) instead of uint8 \(20, 32",
+        ),
+    ],
+)
+def test_official_files_that_cannot_be_meant(tmp_path, few, name, severity, changed, words):
+    put_all(tmp_path, few | {k: np.array(v, dtype=np.uint8) for k, v in changed.items()})
+    with pytest.raises(ValueError, match=words):
+        official(name, severity=severity, root=tmp_path)
+
+
+@pytest.mark.parametrize("part", ["fog", "labels"])
+def test_an_official_file_that_is_not_there(tmp_path, few, part):
+    (put_all(tmp_path, few) / f"{part}.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=f"{part}.npy is not there: `python -m artlib download cifar10_c`"):
+        official("fog", severity=1, root=tmp_path)
+
+
+def test_an_official_file_is_compared_with_its_md5(tmp_path, few, published):
+    put_all(tmp_path, few)
+    with pytest.raises(ValueError, match="fog.npy is not the published file .md5 .* instead of 7b397314"):
+        official("fog", severity=1, root=tmp_path)
+
+
+def test_the_download_is_checked_and_unpacked_once(tmp_path, few, monkeypatch, capsys):
+    content = tar(tmp_path / "elsewhere.tar", {f"CIFAR-10-C/{n}.npy": npy(a) for n, a in few.items()}, "w").read_bytes()
+    asked = []
+    monkeypatch.setattr(urllib.request, "urlopen", lambda r, **_: asked.append(r.full_url) or Response(content))
+    with pytest.raises(OSError, match="CIFAR-10-C.tar from https://zenodo.org/.* failed .*nothing was kept"):
+        download(tmp_path)  # the toy has another md5
+    monkeypatch.setattr(files, "TAR", hashlib.md5(content).hexdigest())
+    assert sorted(p.name for p in download(tmp_path).iterdir()) == sorted(f"{n}.npy" for n in few)
+    assert torch.equal(official("snow", severity=2, root=tmp_path).images[:, 0, 0, 0], torch.arange(4, 8).byte())
+    put(tmp_path / "CIFAR-10-C" / "fog.npy", b"mine")
+    (tmp_path / "CIFAR-10-C" / "snow.npy").unlink()
+    download(tmp_path)
+    assert (tmp_path / "CIFAR-10-C" / "fog.npy").read_bytes() == b"mine" and len(asked) == 2
+    assert torch.equal(official("snow", severity=2, root=tmp_path).images[:, 0, 0, 0], torch.arange(4, 8).byte())
+
+
+def test_the_source_is_official_where_there_are_files(tmp_path, few, monkeypatch):
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    assert [source_of(name) for name in ("cifar10", "gtsrb")] == ["drawn", "drawn"]
+    put_all(tmp_path, few)
+    assert [source_of(name) for name in ("cifar10", "gtsrb")] == ["official", "drawn"]

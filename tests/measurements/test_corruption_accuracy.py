@@ -1,12 +1,19 @@
 """Accuracy under corruptions, under growing balls, and under other threats, on networks whose answers are known."""
 
+import importlib
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from known_models import Useless, half_bright, halves, network, pictures
+from torch import nn
 
+from artlib import paths
+from artlib.data import ImageSet, downloads
 from artlib.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from artlib.digest import code_digest
 from artlib.measurements import Accuracy, AccuracyCurve, CorruptionAccuracy, OtherThreats, transfer
 from artlib.measurements.accuracy_curve import BALLS
 from artlib.paper import table
@@ -43,6 +50,55 @@ def test_a_network_that_no_corruption_fools():
     """Contrast keeps which half is brighter; halves of one grey level are a tie, which is class 0."""
     found = by_image(halves(), half_bright([100, 90], [0, 1]), CorruptionAccuracy())
     assert set(found["contrast"].values()) == {1.0}
+
+
+def released(folder: Path, x: torch.Tensor, labels: torch.Tensor) -> None:
+    """Images (n, 3, 32, 32) as the released CIFAR-10-C: severity s of corruption c has them 8 (c + s) levels darker."""
+    folder.mkdir()
+    pixels = x.permute(0, 2, 3, 1).int().numpy()
+    for c, name in enumerate(CORRUPTIONS):
+        darker = np.concatenate([pixels - 8 * (c + s) for s in SEVERITIES])
+        np.save(folder / f"{name}.npy", darker.clip(0, 255).astype(np.uint8))
+    np.save(folder / "labels.npy", np.tile(labels.numpy().astype(np.uint8), 5))
+
+
+def test_official_files_are_read_in_their_own_order_with_their_own_labels(tmp_path, monkeypatch):
+    """The clean images are in another order here, as those of the JPEG copy are."""
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    monkeypatch.setattr(downloads, "compare", lambda path, md5: None)
+    monkeypatch.setattr(importlib.import_module("artlib.data.corruptions.official"), "IMAGES", 20)
+    draws = torch.Generator().manual_seed(0)
+    x, y = (torch.randint(0, n, s, generator=draws) for n, s in ((256, (20, 3, 32, 32)), (3, (20,))))
+    released(tmp_path / "CIFAR-10-C", x, y)
+    model, images = nn.Sequential(nn.AvgPool2d(5), network()), ImageSet(x.flip(0).byte(), y.flip(0), tuple("abc"))
+    settings = CorruptionAccuracy.of("cifar10", preset="cpu", images=7, seed=3)
+    assert settings == CorruptionAccuracy(images=7, seed=3, source="official")
+    found = settings(model, images, progress=False)
+    x, y = x[found["index"]], y[found["index"]]
+    for c, name in enumerate(CORRUPTIONS):
+        right = [model((x - 8 * (c + s)).clamp(0, 255).double() / 255).argmax(1) == y for s in SEVERITIES]
+        assert torch.equal(found[name], torch.stack(right).double().mean(0))
+    assert 0 < found["mean_corruption"].mean() < 1
+    with pytest.raises(ValueError, match=r"of 3 x 32 x 32, these images are \(3, 6, 6\): source='drawn' corrupts them"):
+        settings(model, pictures(), progress=False)
+
+
+def test_without_official_files_or_at_smoke_corruptions_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    assert CorruptionAccuracy.of("cifar10", preset="cpu").source == "drawn"
+    (tmp_path / "CIFAR-10-C").mkdir()
+    (tmp_path / "CIFAR-10-C" / "fog.npy").touch()
+    made = [CorruptionAccuracy.of(name, preset=p).source for name, p in (("cifar10", "smoke"), ("gtsrb", "cpu"))]
+    assert made == ["drawn", "drawn"] and CorruptionAccuracy.of("cifar10").source == "official"
+    assert CorruptionAccuracy.of("cifar10", source="drawn") == CorruptionAccuracy()
+
+
+def test_what_is_stored_hangs_on_the_code_of_its_own_source():
+    """Of drawn corruptions on each of them, and on nothing that reads official files."""
+    drawn, official = (CorruptionAccuracy(source=s).parts for s in ("drawn", "official"))
+    assert set(CORRUPTIONS.values()) < set(drawn) and code_digest(*drawn) != code_digest(*official)
+    assert {part.__module__ for part in official} == {"artlib.data.corruptions.official"}
+    assert "artlib.data.corruptions.official" not in {part.__module__ for part in drawn}
 
 
 # ------------------------------------------------------------------ growing balls

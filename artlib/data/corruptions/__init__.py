@@ -1,16 +1,17 @@
-"""The common corruptions of Table 3 of ART: CIFAR-10-C's, five severities each, drawn on the fly.
+"""The common corruptions of Table 3 of ART: CIFAR-10-C's, five severities each, drawn on the fly or read.
 
 Functions of image batches that follow the code CIFAR-10-C was made with (Hendrycks and Dietterich 2019; facts §6),
 without its ImageMagick and OpenCV. Table 3 has speckle noise in the place of frost. A new one is a function
-(x, severity, generator) and a line in `CORRUPTIONS`.
+(x, severity, generator) and a line in `CORRUPTIONS`. Of CIFAR-10 the released files are taken where they are.
 """
 
 from torch import Generator, Tensor
 
+from artlib import paths
 from artlib.data.corruptions.blurs import defocus_blur, glass_blur, motion_blur, zoom_blur
 from artlib.data.corruptions.digital import contrast, elastic_transform, jpeg_compression, pixelate
 from artlib.data.corruptions.noises import gaussian_noise, impulse_noise, shot_noise, speckle_noise
-from artlib.data.corruptions.official import official
+from artlib.data.corruptions.official import FOLDER, download, official
 from artlib.data.corruptions.sampling import eight_bits
 from artlib.data.corruptions.weather import brightness, fog, snow
 
@@ -33,7 +34,7 @@ CORRUPTIONS = {  # in the order of Table 3
 }
 SEVERITIES = (1, 2, 3, 4, 5)
 
-__all__ = ["CORRUPTIONS", "SEVERITIES", "corrupt", "official"]
+__all__ = ["CORRUPTIONS", "SEVERITIES", "SOURCES", "corrupt", "download", "official", "source_of"]
 
 
 def corrupt(x: Tensor, name: str, *, severity: int, generator: Generator) -> Tensor:
@@ -59,3 +60,12 @@ def corrupt(x: Tensor, name: str, *, severity: int, generator: Generator) -> Ten
         x.expand(-1, 3, -1, -1), severity, generator
     )  # colours: a grey image has three equal ones
     return eight_bits(found.clamp(0, 1))[:, :channels]
+
+
+SOURCES = {"drawn": corrupt, "official": official}  # where corrupted images come from
+
+
+def source_of(dataset: str) -> str:
+    """Of `SOURCES`: "official" for CIFAR-10 where files of the released CIFAR-10-C are in the data folder."""
+    there = dataset == "cifar10" and any((paths.DATA / FOLDER).glob("*.npy"))
+    return "official" if there else "drawn"
