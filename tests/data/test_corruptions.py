@@ -17,7 +17,17 @@ from tiny_files import Response, put, tar
 
 from artlib import paths
 from artlib.data import blossoms
-from artlib.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt, download, official, sampling, source_of
+from artlib.data.corruptions import (
+    BESIDE,
+    CORRUPTIONS,
+    SEVERITIES,
+    corrupt,
+    download,
+    official,
+    photographs,
+    sampling,
+    source_of,
+)
 from artlib.data.corruptions.weather import plasma
 from artlib.paper import table
 
@@ -64,10 +74,10 @@ def test_they_are_those_of_table_3_in_its_order():
     assert len(CORRUPTIONS) == 15
 
 
-@each
+@pytest.mark.parametrize("name", [*CORRUPTIONS, *BESIDE])
 @each_severity
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shape_type_range_levels_and_seed(name, severity, dtype):
+def test_shape_type_range_levels_and_seed(name, severity, dtype, ice):
     for shape in ((3, 3, 28, 28), (2, 1, 9, 12), (0, 3, 8, 8)):
         x = torch.rand(shape, generator=seeded(1), dtype=dtype)
         before = x.clone()
@@ -106,8 +116,7 @@ def test_more_severe_is_farther_from_the_image(name):
 @pytest.mark.parametrize(
     ("name", "severity", "x", "words"),
     [
-        ("frost", 1, pictures(), "frost is an overlay of photographs.*official"),
-        ("rain", 1, pictures(), "unknown corruption 'rain'; choose one of gaussian_noise, .*speckle_noise"),
+        ("rain", 1, pictures(), "unknown corruption 'rain'; choose one of gaussian_noise, .*speckle_noise, frost"),
         ("fog", 6, pictures(), "severity is 6; it must be 1, 2, 3, 4 or 5"),
         ("fog", 1, pictures()[0], r"x is torch.float64 of shape \(3, 32, 32\); images are float"),
         ("fog", 1, pictures()[:, :2], "1 or 3"),
@@ -290,6 +299,69 @@ def test_snow(severity):
     white = np.maximum(image, (image @ [0.299, 0.587, 0.114])[..., None] * 1.5 + 0.5)
     expected = keep * image + (1 - keep) * white + (layer + np.rot90(layer, 2))[..., None]
     same(made("snow", severity, x)[0].transpose(1, 2, 0), expected)
+
+
+@pytest.fixture
+def ice(tmp_path, monkeypatch) -> list[np.ndarray]:
+    """Two photographs of noise in the place of CIFAR-10-C's, of different sizes."""
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    (tmp_path / "frost").mkdir()
+    noise = np.random.default_rng(0)
+    found = [noise.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((203, 171), (300, 199))]
+    for i, pixels in enumerate(found):
+        Image.fromarray(pixels).save(tmp_path / "frost" / f"frost{i + 1}.png")
+    (tmp_path / "frost" / "LICENSE").touch()
+    return found
+
+
+@each_severity
+def test_frost(severity, ice):
+    """In whole levels, as the released code has it; OpenCV's linear resizing to a fifth written as it is defined."""
+    a, b = [(1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)][severity - 1]
+    x, draws = pictures(6), seeded()
+
+    def drawn(n: int) -> int:
+        return torch.randint(n, (), generator=draws).item()
+
+    small = []
+    for photograph in ice:
+        height, width = (round(0.2 * n) for n in photograph.shape[:2])
+        places = np.meshgrid((np.arange(height) + 0.5) * 5 - 0.5, (np.arange(width) + 0.5) * 5 - 0.5, indexing="ij")
+        channels = [ndimage.map_coordinates(photograph[..., c].astype(float), places, order=1) for c in range(3)]
+        small.append(np.stack(channels))
+    expected = []
+    for image in x.numpy():
+        texture = small[drawn(2)]
+        top, left = drawn(texture.shape[1] - 32), drawn(texture.shape[2] - 32)
+        expected.append(a * image + b * texture[:, top : top + 32, left : left + 32] / 255)
+    same(made("frost", severity, x), np.stack(expected))
+
+
+def test_frost_draws_the_first_five_photographs_by_name(ice, tmp_path):
+    folder = tmp_path / "frost"
+    for i in range(1, 7):
+        Image.new("RGB", (200, 200), (30 * i, 0, 0)).save(folder / f"frost{i}.{'png' if i < 4 else 'jpg'}")
+    assert [p.name for p in photographs()] == [f"frost{i}.{'png' if i < 4 else 'jpg'}" for i in range(1, 7)]
+    found = corrupt(torch.zeros(64, 3, 32, 32), "frost", severity=5, generator=seeded())
+    levels = (255 * found[:, 0, 0, 0]).round().int().unique().tolist()
+    assert len(levels) == 5 and max(levels) <= 0.45 * 151  # the sixth has 180
+
+
+def test_frost_without_photographs_says_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    assert photographs() == []
+    with pytest.raises(
+        FileNotFoundError, match=r"no photograph of frost in .*frost: put frost1.png, .*hendrycks.*speckle"
+    ):
+        corrupt(pictures(), "frost", severity=1, generator=seeded())
+
+
+def test_a_photograph_of_frost_that_is_too_small_or_damaged(ice, tmp_path):
+    with pytest.raises(ValueError, match="frost1.png is too small: a fifth of it must be larger than 40 x 34"):
+        corrupt(torch.zeros(1, 3, 40, 34), "frost", severity=1, generator=seeded())
+    (tmp_path / "frost" / "frost2.png").write_bytes(b"no png")
+    with pytest.raises(ValueError, match="frost2.png is damaged"):
+        corrupt(pictures(), "frost", severity=1, generator=seeded())
 
 
 # ------------------------------------------------------------------ digital

@@ -1,4 +1,4 @@
-"""Weather: snow, fog, bright light. Frost needs photographs: see `corrupt`."""
+"""Weather: snow, fog, bright light. Frost, which needs photographs, stands beside."""
 
 import torch
 from torch import Generator, Tensor
