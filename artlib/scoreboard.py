@@ -55,7 +55,10 @@ def about(run: str) -> dict:
     title = f"{name} ({note})" if note else name
     archs = dict.fromkeys(each["recipe"]["arch"] for each in told["trainings"].values())
     seeds = len({each["recipe"]["seed"] for each in told["trainings"].values()})
-    heading = f"{title}, {told['preset']} preset, protocol {told['protocol']}" + f", {seeds} seeds" * (seeds > 1)
+    heading = (
+        f"{title}, {data['size']} pixels, {told['preset']} preset, protocol {told['protocol']}"
+        + f", {seeds} seeds" * (seeds > 1)
+    )
     found = {
         "dataset": data["name"],
         "title": title,
