@@ -88,7 +88,8 @@ def test_readme_shows_the_recorded_runs_as_they_are():
 def test_a_figure_that_is_recorded_is_shown_with_its_numbers_and_pictures():
     found = scoreboard.shown("figure6")
     assert (
-        "CIFAR-10 (JPEG copy), cpu preset" in repr(found) and found._repr_html_().count("data:image/png;base64,") == 1
+        "CIFAR-10 (JPEG copy), 32 pixels, cpu preset" in repr(found)
+        and found._repr_html_().count("data:image/png;base64,") == 1
     )
     assert repr(scoreboard.shown("figure99")) == "none recorded yet" == repr(scoreboard.pictures("figure99"))
     assert repr(scoreboard.pictures("figure6")) == "figure6-cifar10-paper-seed0"
