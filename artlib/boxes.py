@@ -151,7 +151,7 @@ def released(authors: Mapping[str, dict], images: ImageSet) -> "pd.DataFrame":
 def baselines(images: ImageSet, *, train: ImageSet, measurement: Localization | None = None) -> "pd.DataFrame":
     """GT-Known without any network: the whole image as the box, and a Gaussian in its middle.
 
-    The Gaussian's threshold is the best one for the boxes of `train`, as those of trainings are. Columns: row,
+    The Gaussian's threshold is the best one for the boxes of `train`. Columns: row,
     threshold, mean, low, high (percent, Wilson's interval), images. Raises ValueError without boxes.
     """
     import pandas as pd

@@ -135,7 +135,8 @@ def _claims(records: tables.Records, grid: str, *, dataset: str) -> list[paper.C
     if grid == "objectives":
         return list(paper.claims(dataset, "table5"))
     if grid == "others":
-        return [c for s in ("pgd_20", "combined") for c in paper.claims(dataset, "text", setting=s)]
+        found = [c for s in ("pgd_20", "combined") for c in paper.claims(dataset, "text", setting=s)]
+        return [c for c in found if {c.better, c.worse} != {"art", "pgd"}]  # that is Table 1's
     found = []
     for row, rival in grids.rivals(grid, records).items():
         own = {"art": row, "pgd": rival}

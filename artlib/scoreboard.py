@@ -175,8 +175,7 @@ def _mark(verdicts: "pd.DataFrame | None", training: str, metric: str, measured:
 
 def _sides(claim: str) -> tuple[str, str, str, str]:
     """Metric, first side, sign (>, < or =) and second side of a claim's id."""
-    *told, sides = claim.split("/")
-    metric = " ".join(told[-2:] if told[-1] == "deviation" else told[-1:])  # of IN or K
+    *_, metric, sides = claim.split("/")
     return metric, *re.split("([<=>])", sides, maxsplit=1)
 
 

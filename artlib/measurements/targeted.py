@@ -15,7 +15,7 @@ from artlib.data.images import ImageSet
 from artlib.measurements.attribution_robustness import AttributionRobustness
 from artlib.measurements.measurement import Measurement, Metric, floats, predictions
 from artlib.progress import bar as progress_bar
-from artlib.settings import Count, Pixels, Positive
+from artlib.settings import Count, Positive
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Targeted(Measurement):
     loops = {"steps": 1, "points": 1}
 
     images: Count | None = 1000
-    eps: Pixels | None = None  # of the l_inf ball; None: the range of pixels alone, as published
+    eps: Positive | None = None  # of the l_inf ball; None: the range of pixels alone, as published
     k: Count = 100  # pixels of IN; Figure 10 says 1,000, nearly every pixel of CIFAR-10
     steps: Count = 1500
     step_size: Positive = 2e-4
@@ -70,8 +70,11 @@ class Targeted(Measurement):
         """index, the metrics, status, kept_step; NaN where maps cannot be ranked.
 
         IN_targeted and K_targeted compare the map before and after, to_target that after with its target; gained is
-        by how much the attack has raised it; change is in [0, 1]. Raises ValueError when no image is correct.
+        by how much the attack has raised it; change is in [0, 1]. Raises ValueError when no image is correct, and for k larger than the map.
         """
+        pixels = images.images[0, 0].numel()
+        if self.k > pixels:
+            raise ValueError(f"k is {self.k}, and a map has {pixels} pixels; give k from 1 to {pixels}")
         chosen, goals = self.chosen(model, images)
         if not len(chosen):
             raise ValueError(f"the model classifies none of {len(images)} test images correctly: nothing to attack")

@@ -44,5 +44,9 @@ def test_its_columns_say_what_the_attack_did_to_the_maps(eps):
 def test_nothing_to_attack():
     images = pictures()
     wrong = replace(images, labels=(predictions(network(), images) + 1) % 3)
+    with pytest.raises(ValueError, match="k is 37, and a map has 36 pixels"):
+        Targeted(k=37)(network(), images, progress=False)
+    with pytest.raises(ValueError, match="eps"):
+        Targeted(eps=0.0)
     with pytest.raises(ValueError, match="none of 20 test images correctly"):
         Targeted(**SMALL)(network(), wrong, progress=False)

@@ -62,7 +62,7 @@ def test_a_data_set_the_paper_does_not_have_is_asked_about_cifar10():
 
 
 def test_the_words_name_the_attack_of_the_setting():
-    text = BY_ID["text/cifar10/pgd_20/adversarial/cure>art"].text
+    text = BY_ID["text/cifar10/pgd_20/pgd_20/cure>art"].text
     assert text == "cifar10: pgd_20: CURE has a higher PGD-20 accuracy than ART (printed: 41.4 and 37.73)"
     assert "PGD-40 accuracy" in BY_ID["table1/cifar10/adversarial/pgd>art"].text
     assert "PGD-40 accuracy" in BY_ID["text/cifar10/combined/adversarial/art_combined>pgd"].text

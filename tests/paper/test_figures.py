@@ -53,7 +53,7 @@ def test_figure_11_is_asked_for_the_mean_and_for_the_spread(generator):
     values["pgd"] = {m: 50 + 2 * noise for m in ("IN", "K")}
     verdicts = paper.verdicts(values, found, paired=["IN", "K"], generator=generator)
     lost = set(verdicts.index[verdicts["order"] == "not reproduced"])
-    assert lost == {f"figure11/cifar10/{m}/deviation/art<pgd" for m in ("IN", "K")}
+    assert lost == {f"figure11/cifar10/{m}_deviation/art<pgd" for m in ("IN", "K")}
 
 
 def test_the_text_along_arts_own_row_holds_in_the_printed_values():
