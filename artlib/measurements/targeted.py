@@ -70,7 +70,8 @@ class Targeted(Measurement):
         """index, the metrics, status, kept_step; NaN where maps cannot be ranked.
 
         IN_targeted and K_targeted compare the map before and after, to_target that after with its target; gained is
-        by how much the attack has raised it; change is in [0, 1]. Raises ValueError when no image is correct, and for k larger than the map.
+        by how much the attack has raised it; change is in [0, 1]. Raises ValueError when no image is correct, and
+        for k larger than the map.
         """
         pixels = images.images[0, 0].numel()
         if self.k > pixels:

@@ -124,7 +124,7 @@ def transferred(dataset: str = "cifar10") -> tuple[Claim, ...]:
 
 
 def stronger(dataset: str = "cifar10") -> tuple[Claim, ...]:
-    """How the numbers of section 5 lie along ART's own row: SPSA leaves more accuracy than PGD-40, PGD-100 and PGD-500 as much.
+    """How section 5's numbers of ART lie: SPSA leaves more accuracy than PGD-40, PGD-100 and PGD-500 as much.
 
     better and worse are the attacks, the metric is the model. Printed values are CIFAR-10's.
     """

@@ -9,7 +9,9 @@ _SEEN = {"all": "", "mean": "the channels' mean of\n", "magnitude": "the channel
 
 
 def art_update(art: Art) -> tuple[dict[str, Box], list[tuple[str, str, str, str]]]:
-    """What `diagram` draws of one update of ART (Algorithm 1): boxes by name, and arrows; all settings but `loss_gradient`.
+    """What `diagram` draws of one update of ART (Algorithm 1): boxes by name, and arrows, of all settings but one.
+
+    Left out is `loss_gradient`, what the loss is differentiated by.
 
     There are boxes for i* of the clean image and for the values that the attack sees only where the settings have them.
     """
