@@ -29,6 +29,11 @@ class Claim:
     same: bool = False
     spread: bool = False
 
+    @property
+    def unprinted(self) -> "Claim":
+        """The same without the printed values, which are of another data set or of another attack."""
+        return replace(self, text=self.text.split(" (printed: ")[0], printed=None)
+
 
 # What the paper says in words of ART: section, and by metric the rivals that it leads, None for all of them.
 STATED: dict[str, tuple[str, dict[str, tuple[str, ...] | None]]] = {
@@ -239,9 +244,7 @@ def claims(dataset: str, table: str = "table1", *, setting: str | None = None) -
     other = "cifar10" if "cifar10" in known else next(iter(known))
     asked = f"{dataset}, asked of {_TITLES.get(other, other)}'s table:"
     return tuple(
-        replace(c, text=c.text.replace(f"{other}:", asked, 1).split(" (printed: ")[0], printed=None)
-        for c in these
-        if c.dataset == other
+        replace(c.unprinted, text=c.unprinted.text.replace(f"{other}:", asked, 1)) for c in these if c.dataset == other
     )
 
 
@@ -252,11 +255,10 @@ def under_the_worst(claims: Sequence[Claim]) -> tuple[Claim, ...]:
     """
     return tuple(
         replace(
-            c,
+            c.unprinted,
             id=c.id.replace(f"/{c.metric}/", f"/{c.metric}_worst/"),
-            text=f"{c.text.split(' (printed: ')[0]} under the worst of several attacks",
+            text=f"{c.unprinted.text} under the worst of several attacks",
             metric=f"{c.metric}_worst",
-            printed=None,
         )
         for c in claims
         if c.metric in ("IN", "K")
