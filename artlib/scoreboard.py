@@ -193,28 +193,39 @@ def recorded(run: str, *, printed: str = "table1", setting: str | None = None) -
     return board(table, recorded_claims(run), printed=printed, setting=setting)
 
 
-def shown(table: str, *, printed: "pd.DataFrame | None" = None) -> "Shown":
+def shown(table: str, *, printed: "pd.DataFrame | None" = None, metrics: Sequence[str] | None = None) -> "Shown":
     """Every recorded run of a figure or table: numbers, verdicts and pictures; a sentence where there is none.
 
     printed: the paper's values, as `paper.table` makes them: those of a run's data set stand before its own.
+    metrics: those that are shown, without pictures; None for all. A run of a part of the table (table-part-dataset-...)
+    says which.
     """
     text, markup = [], []
     for run in runs(table):
         told, found = about(run), results.reference(run)
+        found = found if metrics is None else found[found["metric"].isin(metrics)]
         titles = dict(zip(found["training"], found.get("title", found["training"]), strict=True))
         known = None if printed is None else printed[printed["dataset"] == told["dataset"]]
         numbers = measured(found, titles) if known is None else beside(found, known, titles)
         numbers = numbers.T if numbers.shape[1] > 8 else numbers  # else every cell would break into three lines
-        verdicts = _verdicts(run)
-        title = f"{told['heading']}, commit {told['commit']}"
+        verdicts = _verdicts(run, metrics)
+        part = run.removeprefix(table).split(f"-{told['dataset']}-")[0].strip("-")
+        title = ": ".join(filter(None, [part, f"{told['heading']}, commit {told['commit']}"]))
         text += [f"{title}\n{numbers.to_string()}", *(f"{name}\n{part.text}" for name, part in verdicts)]
         markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")
         markup += [f"<p>{html.escape(name)}</p>{part.markup}" for name, part in verdicts]
-        markup.append(pictures(run).markup)
+        markup += [pictures(run).markup] if metrics is None else []
     return Shown("\n\n".join(text), "".join(markup)) if text else Shown("none recorded yet", "none recorded yet")
 
 
-def _verdicts(run: str) -> list[tuple[str, Shown]]:
+def worst_case(table: str) -> "Shown":
+    """IN and K under the worst of several attacks in the recorded runs of notebook 33, of a table or a grid."""
+    from artlib.measurements import WorstCase
+
+    return shown(f"stronger-{table}", metrics=list(WorstCase.metrics))
+
+
+def _verdicts(run: str, metrics: Sequence[str] | None = None) -> list[tuple[str, Shown]]:
     """The recorded claims of a run under headings: by the column that repeats them, else by the setting in their id."""
     found = recorded_claims(run)
     if found is None:
@@ -222,7 +233,9 @@ def _verdicts(run: str) -> list[tuple[str, Shown]]:
     apart = next((c for c in APART if c in found), "setting")
     of = found[apart] if apart in found else found.index.str.split("/").str[2:-2].str.join("/")
     parts = found.groupby(of, sort=False)
-    return [(f"verdicts, {apart} {value}" if value else "verdicts", claims(part)) for value, part in parts]
+    return [
+        (f"verdicts, {apart} {value}" if value else "verdicts", claims(part, metrics=metrics)) for value, part in parts
+    ]
 
 
 def pictures(name: str, *, width: str = "32em") -> "Shown":

@@ -9,6 +9,7 @@ from artlib.measurements.corruptions import CorruptionAccuracy
 from artlib.measurements.localization import Localization
 from artlib.measurements.masking import Masking
 from artlib.measurements.measurement import Measurement, Metric, first_correct, predictions
+from artlib.measurements.other_attribution import OtherAttribution
 from artlib.measurements.other_threats import OtherThreats
 from artlib.measurements.pgd_20 import Pgd20
 from artlib.measurements.placement import Placement
@@ -49,6 +50,7 @@ __all__ = [
     "Masking",
     "Measurement",
     "Metric",
+    "OtherAttribution",
     "OtherThreats",
     "Pgd20",
     "Placement",
