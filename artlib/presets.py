@@ -73,6 +73,7 @@ CUB = FINE_TUNED | dict(
     milestones=((60, 0.1), (120, 0.1), (180, 0.1)),
 )  # fmt: skip
 CUB_ART = dict(batch_size=90, milestones=((40, 0.1), (80, 0.1), (120, 0.1), (160, 0.1)))
+THRESHOLD_IMAGES = {"smoke": 200, "quick": 200}  # training images on which a box's or a mask's threshold is chosen
 SMALL_SIZE_K = 250  # of a measurement of these: 1000 of 128 x 128 pixels
 
 
@@ -142,6 +143,11 @@ def images(preset: str, split: str, *, dataset: str, limit: int | None = None, s
     whole, seen = CROPPED[dataset]
     found = data.load(dataset, split, size=whole, limit=limit)
     return found if split == "train" else data.window(found, seen)
+
+
+def threshold_images(preset: str, train: ImageSet) -> int | None:
+    """On how many training images, at most, a threshold of boxes or masks is chosen; None: on all."""
+    return min(THRESHOLD_IMAGES[preset], len(train)) if preset in THRESHOLD_IMAGES else None
 
 
 def recipe(
