@@ -28,7 +28,7 @@ NAMES = {
     "cub200": "CUB-200-2011",
     "imagenet_samples": "ImageNet",
 }
-APART = ("kind", "ball", "setting", "eps")  # columns by which a recorded table repeats its rows
+APART = ("kind", "ball", "setting", "eps", "attack")  # columns by which a recorded table repeats its rows
 COLORS = {"✓": "#009E73", "✗": "#D55E00", "?": "#777777"}  # of a mark; the mark itself says the same
 
 
