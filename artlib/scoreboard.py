@@ -28,7 +28,7 @@ NAMES = {
     "cub200": "CUB-200-2011",
     "imagenet_samples": "ImageNet",
 }
-APART = ("kind", "ball", "setting", "eps", "attack")  # columns by which a recorded table repeats its rows
+APART = ("kind", "ball", "setting", "eps", "attack", "images of")  # columns by which a recorded table repeats its rows
 COLORS = {"✓": "#009E73", "✗": "#D55E00", "?": "#777777"}  # of a mark; the mark itself says the same
 
 
@@ -209,13 +209,27 @@ def shown(table: str, *, printed: "pd.DataFrame | None" = None, metrics: Sequenc
         numbers = measured(found, titles) if known is None else beside(found, known, titles)
         numbers = numbers.T if numbers.shape[1] > 8 else numbers  # else every cell would break into three lines
         verdicts = _verdicts(run, metrics)
-        part = run.removeprefix(table).split(f"-{told['dataset']}-")[0].strip("-")
-        title = ": ".join(filter(None, [part, f"{told['heading']}, commit {told['commit']}"]))
+        title = _title(table, run)
         text += [f"{title}\n{numbers.to_string()}", *(f"{name}\n{part.text}" for name, part in verdicts)]
         markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")
         markup += [f"<p>{html.escape(name)}</p>{part.markup}" for name, part in verdicts]
         markup += [pictures(run).markup] if metrics is None else []
     return Shown("\n\n".join(text), "".join(markup)) if text else Shown("none recorded yet", "none recorded yet")
+
+
+def verdicts(table: str) -> "Shown":
+    """The verdicts of every recorded run of a figure or table; a sentence where there is none."""
+    parts = [(_title(table, run), name, part) for run in runs(table) for name, part in _verdicts(run)]
+    text = "\n\n".join(f"{title}\n{name}\n{part.text}" for title, name, part in parts)
+    markup = "".join(f"<p>{html.escape(f'{title}; {name}')}</p>{part.markup}" for title, name, part in parts)
+    return Shown(text, markup) if parts else Shown("none recorded yet", "none recorded yet")
+
+
+def _title(table: str, run: str) -> str:
+    """Of which part of the table a recorded run is, if it is one, and what it is made of."""
+    told = about(run)
+    part = run.removeprefix(table).split(f"-{told['dataset']}-")[0].strip("-")
+    return ": ".join(filter(None, [part, f"{told['heading']}, commit {told['commit']}"]))
 
 
 def worst_case(table: str) -> "Shown":
