@@ -209,7 +209,7 @@ def shown(table: str, *, printed: "pd.DataFrame | None" = None, metrics: Sequenc
         numbers = measured(found, titles) if known is None else beside(found, known, titles)
         numbers = numbers.T if numbers.shape[1] > 8 else numbers  # else every cell would break into three lines
         verdicts = _verdicts(run, metrics)
-        title = _title(table, run)
+        title = _title(table, run) + _images(found)
         text += [f"{title}\n{numbers.to_string()}", *(f"{name}\n{part.text}" for name, part in verdicts)]
         markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")
         markup += [f"<p>{html.escape(name)}</p>{part.markup}" for name, part in verdicts]
@@ -230,6 +230,12 @@ def _title(table: str, run: str) -> str:
     told = about(run)
     part = run.removeprefix(table).split(f"-{told['dataset']}-")[0].strip("-")
     return ": ".join(filter(None, [part, f"{told['heading']}, commit {told['commit']}"]))
+
+
+def _images(found: "pd.DataFrame") -> str:
+    """ ", 100 images", or ", 100 to 1,000 images", where a recorded table says of how many its means are."""
+    counts = sorted(found["images"].dropna().astype(int).unique()) if "images" in found else []
+    return f", {' to '.join(f'{n:,}' for n in dict.fromkeys((counts[0], counts[-1])))} images" if counts else ""
 
 
 def worst_case(table: str) -> "Shown":

@@ -236,6 +236,12 @@ def table(
     return pd.DataFrame(rows)
 
 
+def square(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Means of a table as `table` makes it: a row a training, by its title, a column a metric, in the table's order."""
+    wide = table.pivot(index="title", columns="metric", values="mean")
+    return wide.reindex(index=table["title"].unique(), columns=table["metric"].unique())
+
+
 def of_values(values: Mapping[str, Mapping[str, Sequence[float]]], *, dataset: str, seed: int = 0) -> "pd.DataFrame":
     """`table` of what no measurement stored: values[training][metric] are per-image values in percent, (N,).
 

@@ -327,3 +327,13 @@ def test_a_figure_shows_names():
     found = tables.named(table, {"art": "ART"})
     assert found["training"].tolist() == ["ART", "other"] and found["metric"].tolist() == ["PGD\naccuracy", "IN"]
     assert tables.named(table)["training"].tolist() == ["art", "other"] and found["mean"].tolist() == [1.0, 2.0]
+
+
+def test_a_square_keeps_the_order_of_rows_and_columns():
+    import pandas as pd
+
+    cells = [("PGD", "from_b"), ("PGD", "from_a"), ("ART", "from_b"), ("ART", "from_a")]
+    table = pd.DataFrame([dict(title=t, metric=m, mean=i) for i, (t, m) in enumerate(cells)])
+    found = tables.square(table)
+    assert list(found.index) == ["PGD", "ART"] and list(found) == ["from_b", "from_a"]
+    assert found.values.tolist() == [[0, 1], [2, 3]]
