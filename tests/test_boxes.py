@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import matplotlib.colors
 import matplotlib.patches
 import pandas as pd
 import pytest
@@ -125,9 +126,13 @@ def test_what_the_released_code_reports_depends_on_the_order_of_classes():
     """Hits 1 0 1 1 of labels 1 0 0 1: in class order 0 1 1 1, running means 0, 1/2, 2/3, 3/4."""
     images = ImageSet(torch.zeros(4, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1, 1, 0]), ("a", "b"))
     values = {"index": [1, 0, 3, 2], "gradient_gt_known": [1, 0, 1, 1], "cam_gt_known": [1, 1, 1, 1]}
+    values |= {"gradient_top1_loc": [1, 0, 0, 0], "cam_top1_loc": [1, 0, 1, 1]}  # in class order 0 0 1 0, then 0 1 1 1
     found = boxes.released({"art": {"values": values}}, images)
-    assert found.loc[("ART", "gradient")].tolist() == pytest.approx([75, 100 * (0 + 1 / 2 + 2 / 3 + 3 / 4) / 4])
-    assert found.loc[("ART", "cam")].tolist() == [100, 100]
+    running = 100 * (0 + 1 / 2 + 2 / 3 + 3 / 4) / 4
+    assert list(found) == ["mean", "as reported", "Top-1 Loc, mean", "Top-1 Loc, as reported"]
+    top1 = [25, 100 * (0 + 0 + 1 / 3 + 1 / 4) / 4]
+    assert found.loc[("ART", "gradient")].tolist() == pytest.approx([75, running, *top1])
+    assert found.loc[("ART", "cam")].tolist() == pytest.approx([100, 100, 75, running])
 
 
 def test_max_box_acc_and_curves():
@@ -166,6 +171,12 @@ def test_a_picture_has_the_true_box_and_the_estimated_one():
     told = [ax.get_xlabel() for ax in figure.axes[3:]]
     assert [t.endswith("×") for t in told] == [not r for r in right]
     assert [float(t[:4]) for t in told] == pytest.approx(localization.iou(found, images.boxes).tolist(), abs=0.005)
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["true box", "estimated box"]
+    for line, corner in zip(figure.legends[0].get_lines(), (drawn[3][1], drawn[3][3]), strict=True):
+        assert line.get_color() == matplotlib.colors.to_hex(corner.get_edgecolor()).upper()
+    assert figure.get_supxlabel() == "below: IoU; ×: wrong class"
+    bare = boxes.picture({}, images, explainer, threshold=0.5, measurement=m, captions=False)
+    assert not bare.get_supxlabel() and bare.legends
 
 
 def test_a_picture_with_maps_has_both_boxes_on_them_too():
@@ -232,3 +243,18 @@ def test_the_network_before_its_training(tmp_path, monkeypatch):
     assert list(boxes.before_training(replace(recipe, arch="squeezenet1_1"), Localization(), **options)) == [
         "before training"
     ]
+
+
+def test_without_public_weights_there_is_no_row_before_training(tmp_path, monkeypatch, capsys):
+    """Once for both parts of a data set, and `by_threshold` of nothing is a table without rows."""
+    from artlib import paths, trainings
+
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    images = load("blossoms", "train", size=40, limit=10)
+    recipe = trainings.Recipe(dataset="blossoms", arch="squeezenet1_1-pretrained", size=40, limit=10)
+    for _ in range(2):
+        assert boxes.before_training(recipe, Localization(), train=images, test=images) == {}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"no row of the network before training: {tmp_path}") and "is not there" in line
+    found = boxes.by_threshold({}, {})
+    assert found.empty and list(found) == list(boxes.by_threshold(*[{"art": record(0.1, 0.5, 0.9, 0.9)}] * 2))

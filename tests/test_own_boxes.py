@@ -1,4 +1,4 @@
-"""A user's own folder with a boxes.csv through notebook 02, as papermill runs it."""
+"""A user's own folder through the notebooks that need boxes: with a boxes.csv, and without."""
 
 import csv
 import json
@@ -8,11 +8,13 @@ import sys
 import nbformat
 import pytest
 from PIL import Image, ImageDraw
-from test_notebooks import environment
+from test_notebooks import code_cells, display, environment  # noqa: F401
 
+from artlib import results
 from artlib.paths import ROOT
 
-NOTEBOOK = ROOT / "notebooks" / "02_table2_wsol.ipynb"
+NOTEBOOKS = {path.stem[:2]: path for path in (ROOT / "notebooks").glob("*.ipynb")}
+NOTEBOOK = NOTEBOOKS["02"]
 
 
 @pytest.fixture
@@ -47,3 +49,19 @@ def test_a_folder_with_boxes_goes_through_notebook_02(own, tmp_path_factory):
     assert {row["images"] for row in rows if "gt_known" in row["metric"]} == {"10"} and len(rows) == 4 * 5
     text = "".join(str(c.get("outputs")) for c in nbformat.read(out / "out.ipynb", as_version=4).cells)
     assert own.name in text and "whole image" in text
+
+
+@pytest.mark.usefixtures("display")
+@pytest.mark.parametrize("number", ["02", "15", "23"])
+def test_a_folder_without_boxes_ends_before_anything_is_trained(number, own, tmp_path_factory, monkeypatch):
+    (own / "boxes.csv").unlink()
+    models = tmp_path_factory.mktemp("models")
+    monkeypatch.setattr(results, "MODELS", models)
+    first, *rest = code_cells(nbformat.read(NOTEBOOKS[number], as_version=4))
+    space = {"__name__": "__main__"}
+    exec(first.source, space)
+    space["dataset"] = f"folder:{own}"
+    with pytest.raises(ValueError, match=f"{own.name} have no boxes; .* a folder:PATH with a boxes.csv"):
+        for cell in rest:
+            exec(cell.source, space)
+    assert not list(models.iterdir())
