@@ -4,7 +4,7 @@ What a preset makes cheaper inside a measurement stands in its `presets`, beside
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from artlib import data
@@ -131,18 +131,33 @@ def limits(preset: str, dataset: str) -> tuple[int | None, int | None]:
     return CPU_LIMITS.get(dataset, LIMITS[preset]) if preset == "cpu" else LIMITS[preset]
 
 
-def images(preset: str, split: str, *, dataset: str, limit: int | None = None, size: int | None = None) -> ImageSet:
+def images(
+    preset: str,
+    split: str,
+    *,
+    dataset: str,
+    limit: int | None = None,
+    size: int | None = None,
+    protocol: str = "paper",
+) -> ImageSet:
     """A split of a data set as the preset wants it: image size and number of images, at most `limit`.
 
     size: the images' side in pixels, None for the preset's; a recipe for them has the same as a change, `size=`.
+    protocol: by "authors" the boxes of the test images that are cut out (`CROPPED`) are carried as in the released code
+    (C-39); nothing else depends on it. Raises ValueError for unknown names.
     """
-    _check_names(preset, dataset=dataset)
+    _check_names(preset, dataset=dataset, protocol=protocol)
     limit = limit or limits(preset, dataset)[0 if split == "train" else 1]
     if size or preset in CPU_PRESETS or dataset not in CROPPED:
         return data.load(dataset, split, size=size or image_size(preset, dataset), limit=limit)
     whole, seen = CROPPED[dataset]
     found = data.load(dataset, split, size=whole, limit=limit)
-    return found if split == "train" else data.window(found, seen)
+    if split == "train":
+        return found
+    cut = data.window(found, seen)
+    if protocol != "authors":
+        return cut
+    return replace(cut, boxes=data.crop.carried_as_released(found.boxes, whole=whole, size=seen).float())
 
 
 def threshold_images(preset: str, train: ImageSet) -> int | None:

@@ -77,6 +77,8 @@ def test_wrong_names_are_refused_wherever_they_are_given():
         presets.measurements("quick", dataset="cifar10", names=["accuracy", "speed"])
     with pytest.raises(ValueError, match="unknown protocol 'code'"):
         presets.measurements("quick", dataset="cifar10", protocol="code")
+    with pytest.raises(ValueError, match="unknown protocol 'code'"):
+        presets.images("smoke", "train", dataset="blossoms", protocol="code")
     with pytest.raises(ValueError, match="unknown data set 'cifar11': choose one of blossoms, cifar10"):
         presets.images("smoke", "train", dataset="cifar11")
 
@@ -220,14 +222,20 @@ def test_cub200_at_paper_is_appendix_b_1():
     assert presets.recipe("gpu", "art", dataset="cub200").epochs == 30
 
 
+C_39 = [-15.0, 20 * 255 / 256 - 15, 100 * 255 / 256 - 15, 240]  # the box 0, 20, 100, 256 as the released code has it
+
+
 def test_cub200_at_paper_is_squashed_to_256_and_cut_to_224(monkeypatch):
     whole = data.ImageSet(
         torch.zeros(1, 3, 256, 256, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), ("a", "b"),
         torch.tensor([[0.0, 20.0, 100.0, 256.0]]),
     )  # fmt: skip
     monkeypatch.setattr(data, "load", lambda name, split, *, size, limit: whole if size == 256 else None)
-    train, test = (presets.images("paper", split, dataset="cub200") for split in ("train", "test"))
-    assert train is whole and test.images.shape[2:] == (224, 224) and test.boxes.tolist() == [[0, 4, 84, 224]]
+    for protocol, box in (("paper", [0.0, 4, 84, 224]), ("text", [0.0, 4, 84, 224]), ("authors", C_39)):
+        named = dict(dataset="cub200", protocol=protocol)
+        train, test = (presets.images("paper", split, **named) for split in ("train", "test"))
+        assert train is whole and test.images.shape[2:] == (224, 224)
+        torch.testing.assert_close(test.boxes, torch.tensor([box]))
 
 
 @pytest.mark.parametrize("protocol", presets.PROTOCOLS)

@@ -32,6 +32,7 @@ def carried_as_released(boxes: Tensor, *, whole: int = 256, size: int = 224) -> 
     """C-39: boxes (N, 4) of images of `whole` pixels in the middle window of `size`, as ART's released code has them.
 
     x (whole - 1) / whole - floor((whole - 1 - size) / 2), y alike: 255 and 15 in the place of 256 and 16, so that a box
-    of w pixels is moved by 1 - x/256 and is w/256 narrower. Not cut at the window's edges. Returns float64.
+    of w pixels is moved by 1 - x/256 and is w/256 narrower. Not cut at the window's edges. Returns (N, 4), float64.
+    `presets.images` takes it by protocol "authors".
     """
     return boxes.to(torch.float64) * ((whole - 1) / whole) - (whole - 1 - size) // 2

@@ -121,6 +121,8 @@ def area(boxes: Tensor) -> Tensor:
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of boxes a (N, 4) and b (N, 4), in [0, 1]; 0 where they are disjoint or both empty.
 
+    Raises ValueError for boxes that are not (N, 4), or not as many on each side.
+
     >>> import torch
     >>> from artlib.metrics.localization import iou
     >>> iou(torch.tensor([[0, 0, 4, 4]]), torch.tensor([[2, 0, 6, 4]])).item()  # 8 of 24 pixels
@@ -132,7 +134,10 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def covered(boxes: Tensor, truth: Tensor) -> Tensor:
-    """The share of the true box that lies in the other, in [0, 1]; NaN for a true box without area."""
+    """The share of the true box that lies in the other, in [0, 1]; NaN for a true box without area.
+
+    boxes and truth are (N, 4). Raises ValueError where there are not as many boxes as true ones.
+    """
     whole = area(truth)
     return torch.where(whole > 0, _common(boxes, truth) / whole, torch.nan)
 
@@ -170,7 +175,8 @@ def carried(
 ) -> Tensor:
     """Boxes after an image is resized by `scale` (x, y) and the window of `size` (H, W) at `corner` (x, y) is cut out.
 
-    Clipped to the window; a box that leaves it is empty, and its IoU with any other is 0.
+    Clipped to the window; a box that leaves it is empty, and its IoU with any other is 0. Returns (N, 4), float64.
+    Raises ValueError for boxes that are not (N, 4).
     """
     _check_boxes(boxes)
     factor, shift = (torch.tensor([*v, *v], dtype=torch.float64, device=boxes.device) for v in (scale, corner))
@@ -182,7 +188,8 @@ def carried(
 def inside(maps: Tensor, masks: Tensor) -> Tensor:
     """The energy-based pointing game (Wang et al. 2020): the share of a map's positive sum that lies in the mask.
 
-    In [0, 1]; NaN for a map without anything positive or not finite. `box_mask` makes masks of boxes.
+    masks: bool (N, H, W), True on the object; `box_mask` makes them of boxes. In [0, 1]; NaN for a map without anything
+    positive or not finite.
     """
     energy = maps.detach().double().clamp(min=0)
     total = energy.sum((1, 2))
@@ -190,7 +197,10 @@ def inside(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def curve(maps: Tensor, boxes: Tensor, *, thresholds: Sequence[float] = THRESHOLDS, connectivity: int = 8) -> Tensor:
-    """IoU (N, T) of `bounding_box(maps, t)` with the true boxes, for every threshold t."""
+    """IoU (N, T) of `bounding_box(maps, t)` with the true boxes (N, 4), for every threshold t.
+
+    Raises ValueError for maps that are not (N, H, W), boxes that are not one a map, and as `bounding_box` does.
+    """
     found = [bounding_box(maps, t, connectivity=connectivity) for t in thresholds]
     return torch.stack([iou(each, boxes.to(each)) for each in found], 1)
 
@@ -221,7 +231,8 @@ def best_threshold(curves: Tensor, *, least: float = 0.5, thresholds: Sequence[f
 def pixel_ap(maps: Tensor, masks: Tensor) -> float:
     """PxAP (Choe et al. 2020): average precision, in [0, 1], of all pixels of all maps, each map normalised.
 
-    Sum over distinct scores, from the highest, of precision times the recall gained; NaN without a true pixel.
+    masks: bool (N, H, W), True on the object. Sum over distinct scores, from the highest, of precision times the recall
+    gained; NaN without a true pixel. Raises ValueError for maps that are not (N, H, W) or hold NaN.
     """
     check_maps(maps)
     scores, order = normalise(maps).flatten().sort(descending=True)

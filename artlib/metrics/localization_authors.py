@@ -46,7 +46,8 @@ def _batch_range(maps: Tensor) -> Tensor:
 def bounding_box(levels: Tensor, threshold: float = 0.2) -> Tensor:
     """C-36: the box of the largest component above int(threshold * max) of grey levels; (0, 0, 1, 1) without one.
 
-    The largest by its pixels; the released code takes the area inside OpenCV's contour.
+    levels (N, H, W), 0 to 255, as from `grey` and `coloured`; returns (N, 4), float64. The largest by its pixels; the
+    released code takes the area inside OpenCV's contour.
     """
     cut = (threshold * levels.amax((1, 2), keepdim=True)).floor()
     boxes = box_of(largest_component(levels > cut))
@@ -57,6 +58,7 @@ def bounding_box(levels: Tensor, threshold: float = 0.2) -> Tensor:
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """C-37: intersection over union of boxes with both corners included, the intersection not clipped at 0.
 
+    a and b (N, 4), x0 y0 x1 y1; returns (N,), float64, which can be below 0 or above 1.
     Two negative sides make a positive area: disjoint boxes can score.
     """
     a, b = a.double(), b.double()

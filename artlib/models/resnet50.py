@@ -34,10 +34,13 @@ def resnet50(
     """torchvision's ResNet-50 with its keys, and `stride` 2 (its own) or 1 in layer4.
 
     With 1 the last map of 224 pixels is 14 x 14, as in the released code of ART and ADL (C-41); the weights are the
-    same. `se`: squeeze-and-excitation at the end of every block. There is no dropout.
+    same. `se`: squeeze-and-excitation at the end of every block. There is no dropout. Raises ValueError for another
+    stride.
     """
     from torchvision.models import resnet50
 
+    if stride not in (1, 2):
+        raise ValueError(f"stride is {stride}; that of layer4 is 1 or 2")
     with torch.device("meta"):  # torchvision draws weights that `models.build` draws again
         net = resnet50(weights=None, num_classes=num_classes)
     net.to_empty(device="cpu")

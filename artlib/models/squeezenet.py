@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from artlib import paths
 from artlib.models import public
 from artlib.models.adapted import GivenConv2d, adapted, check_colour, given
 from artlib.models.architecture import Architecture
@@ -31,24 +32,34 @@ def squeezenet(version: int, num_classes: int, *, in_channels: int = 3, size: in
 
 
 def pretrained(version: int, num_classes: int, *, in_channels: int = 3, size: int = 224, dropout: float = 0.0):
-    """The same with the public ImageNet weights below `paths.DATA` in all layers but the last, which is new.
+    """The same with public ImageNet weights in all layers but the last, which is new.
 
-    They were trained on pixels from 0 to 255, so activations are in the hundreds, and gradient steps of any usual size
-    throw them away. The first layer and all biases are divided by `CAFFE`: every activation is, too, since ReLUs,
-    convolutions and poolings scale, and nothing else changes.
+    They are those of the file below `paths.DATA`, else torchvision's own, another training (`public.imagenet`). Caffe's
+    were trained on pixels from 0 to 255, so activations are in the hundreds, and gradient steps of any usual size throw
+    them away: the first layer (standard deviation 14 and 6 in 1.1 and 1.0) and all biases are divided by `CAFFE`. Every
+    activation is, too, since ReLUs, convolutions and poolings scale, and nothing else changes. Torchvision's were
+    trained on normalised pixels, and stay as they are.
 
     The new layer has no ReLU behind it: with one, a class whose map is 0 everywhere has no gradient and never comes
     back. So its logits are those of the mean and a linear layer. The weights expect ImageNet's mean and standard
-    deviation. Raises FileNotFoundError where they are not, ValueError for images without three channels.
+    deviation. Raises what `public.load` and `public.imagenet` do where they cannot be had, and ValueError for images
+    without three channels.
     """
     check_colour(f"squeezenet1_{version}-pretrained", in_channels)
     net = _fine_tuned(version, num_classes, in_channels=in_channels, size=size, dropout=dropout)
-    net.features = public.load(f"squeezenet1_{version}")[1].features
-    with torch.no_grad():
-        net.features[0].weight /= CAFFE
-        for module in given(net.features).modules():
-            if isinstance(module, GivenConv2d):
-                module.bias /= CAFFE
+    name = f"squeezenet1_{version}"
+    if (paths.DATA / public.PUBLIC[name].file).exists():
+        net.features = public.load(name)[1].features
+    else:
+        weights = public.imagenet(name).items()
+        net.features.load_state_dict({k.removeprefix("features."): v for k, v in weights if k.startswith("features.")})
+    given(net.features)
+    if net.features[0].weight.std() > 1:
+        with torch.no_grad():
+            net.features[0].weight /= CAFFE
+            for module in net.features.modules():
+                if isinstance(module, GivenConv2d):
+                    module.bias /= CAFFE
     return net
 
 

@@ -16,10 +16,12 @@ def vgg_gap(depth: int, *, num_classes: int, in_channels: int = 3, size: int = 2
     """VGG-16 up to the last ReLU before its fifth pooling, 3 x 3 to 1024 channels, mean over places, linear.
 
     Keys are torchvision's for the first; the new layers are features.30 and classifier. There is no dropout. Raises
-    ValueError for images that four poolings leave nothing of.
+    ValueError for another `depth` than 16, and for images that four poolings leave nothing of.
     """
     from torchvision.models import vgg16
 
+    if depth != 16:
+        raise ValueError(f"depth is {depth}; VGG-GAP is made of VGG-16 alone")
     if size < SMALLEST:
         raise ValueError(f"vgg16-gap needs images of at least {SMALLEST} pixels, not {size}")
     with torch.device("meta"):  # torchvision draws 130 million weights of layers that are not needed

@@ -1,4 +1,4 @@
-"""ResNet-50 and VGG-GAP: torchvision's networks are the oracle; public weights are taken from where they may lie."""
+"""ResNet-50 and VGG-GAP: torchvision's networks are the oracle; public weights, from wherever they may lie."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import hub, nn
 
 from artlib import attributions, models, paths, trainings
-from artlib.models import resnet50
+from artlib.models import resnet50, vgg
 
 F64 = torch.float64
 
@@ -52,6 +52,15 @@ def test_stride_1_is_the_switch_of_one_layer_and_no_weight():
     maps = [attributions.cam(net, images(64), torch.tensor([0, 1])) for net in (ours, theirs)]
     assert maps[0].shape == (2, 1, 4, 4)
     torch.testing.assert_close(*maps)
+
+
+def test_another_stride_or_depth_is_refused():
+    for make in (resnet50.resnet50, resnet50.with_se, resnet50.pretrained):
+        with pytest.raises(ValueError, match="stride is 3; that of layer4 is 1 or 2"):
+            make(3, num_classes=4)
+    for make in (vgg.vgg_gap, vgg.pretrained):
+        with pytest.raises(ValueError, match="depth is 19; VGG-GAP is made of VGG-16 alone"):
+            make(19, num_classes=4)
 
 
 def test_published_sizes():
@@ -107,7 +116,8 @@ def test_the_surrogate_reaches_every_activation_and_grey_images_pass(arch):
 
 # ------------------------------------------------------------------ public weights
 
-PUBLIC = {"resnet50-stride1-pretrained": ("resnet50", "fc"), "vgg16-gap-pretrained": ("vgg16", "classifier")}
+PUBLIC = {"resnet50-stride1-pretrained": "resnet50", "vgg16-gap-pretrained": "vgg16"}
+PUBLIC |= {f"squeezenet1_{v}-pretrained": f"squeezenet1_{v}" for v in (0, 1)}
 
 
 @pytest.fixture
@@ -164,9 +174,28 @@ def test_vgg_takes_its_convolutions(folders):
     assert own["features.30.weight"].abs().sum() > 0 and own["features.30.bias"].abs().sum() == 0
 
 
+@pytest.mark.parametrize("version", [0, 1])
+def test_squeezenet_takes_torchvisions_features_unscaled(folders, version):
+    """Where its own file is not there; what torchvision's network makes of normalised images, ours does."""
+    name = f"squeezenet1_{version}"
+    weights = {k: v + 0.1 if k.endswith("bias") else v for k, v in public_weights(name).items()}
+    put(folders, name, weights, "cache")
+    net = models.build(f"{name}-pretrained", 4)[1]
+    theirs = getattr(torchvision.models, name)().eval()
+    theirs.load_state_dict(weights)
+    torch.testing.assert_close(net.features(images().float()), theirs.features(images().float()))
+    assert [k for k, v in net.state_dict().items() if v.shape != weights[k].shape] == [
+        "classifier.1.weight", "classifier.1.bias"
+    ]  # fmt: skip
+    assert all(p.requires_grad for p in net.parameters())
+    put(folders, name, weights, "data")
+    kept = models.build(f"{name}-pretrained", 4)[1].features[0].weight
+    assert torch.equal(kept, weights["features.0.weight"].half().float())
+
+
 @pytest.mark.parametrize("arch", PUBLIC)
 def test_missing_damaged_and_grey_is_said(folders, arch):
-    name, _ = PUBLIC[arch]
+    name = PUBLIC[arch]
     said = (
         rf"weights/{name}\.safetensors is not there, nor is .*checkpoints/{name}-\w+\.pth, and https://\S+ cannot be "
     )

@@ -66,9 +66,10 @@ def test_the_surrogate_reaches_every_activation():
 
 @pytest.fixture
 def given(tmp_path, monkeypatch):
-    """Random weights where the public ones would lie."""
+    """Random weights where the public ones would lie, the first layer as large as Caffe's."""
     monkeypatch.setattr(paths, "DATA", tmp_path)
     net = models.build("squeezenet1_1", 1000, generator=torch.Generator().manual_seed(5))[1]
+    net.features[0].weight.data *= squeezenet.CAFFE
     path = tmp_path / public.PUBLIC["squeezenet1_1"].file
     path.parent.mkdir(parents=True)
     save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, path)
@@ -90,14 +91,14 @@ def test_pretrained_layers_are_as_given_and_the_head_is_drawn(given):
 def test_the_features_are_the_public_ones_up_to_one_factor(given):
     """Biases of the public weights would be 0 if they were drawn; here they are not."""
     public_net = models.build("squeezenet1_1", 1000)[1]
-    weights = {k: v + 0.1 if k.endswith("bias") else v for k, v in given.items()}
+    weights = {k: v + 5 if k.endswith("bias") else v for k, v in given.items()}
     save_file({k: v.half().contiguous() for k, v in weights.items()}, paths.DATA / public.PUBLIC["squeezenet1_1"].file)
     public_net.load_state_dict({k: v.half().float() for k, v in weights.items()})
     fine = models.build("squeezenet1_1-pretrained", 4)[1]
     x = images().float()
     expected = public_net.features(x)
     assert expected.abs().sum() > 0
-    torch.testing.assert_close(squeezenet.CAFFE * fine.features(x), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(squeezenet.CAFFE * fine.features(x), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_pretrained_and_drawn_networks_differ_by_the_last_relu_alone(given):
@@ -139,10 +140,9 @@ def test_a_trained_network_is_loaded_without_the_public_weights(given, tmp_path,
     )  # fmt: skip
     trained = results.model(recipe, train, progress=False)
     (paths.DATA / public.PUBLIC["squeezenet1_1"].file).unlink()
+    monkeypatch.setattr(public, "imagenet", lambda name: pytest.fail(f"the weights of {name} are asked for"))
     found = results.model(recipe, train, progress=False)
     assert torch.equal(found(images(28).float()), trained(images(28).float()))
-    with pytest.raises(FileNotFoundError, match="put the weights of Squeeze"):
-        trainings.build_model(recipe, train)
 
 
 @pytest.mark.parametrize("family", models.ARCHITECTURES, ids=lambda family: family.names)
@@ -162,7 +162,5 @@ def test_a_network_without_its_public_weights_has_its_layers(family, tmp_path, m
 
 def test_what_is_wrong_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "DATA", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"squeezenet1_1\.safetensors is not there: put the weights of Squeeze"):
-        models.build("squeezenet1_1-pretrained", 4)
     with pytest.raises(ValueError, match="squeezenet1_1-pretrained is for 3 channels, not 1"):
         models.build("squeezenet1_1-pretrained", 4, in_channels=1)
