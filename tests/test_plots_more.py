@@ -61,7 +61,7 @@ def test_tables_of_values():
 def test_of_many_points_some_are_drawn_and_all_make_the_box():
     values = list(range(2000))
     ax = plots.boxes({"IN": {"natural": values, "art": values[:500]}}).axes[0]
-    told = f"{plots.label('natural')}\n500 of {len(values)}\npoints drawn"
+    told = f"{plots.label('natural')}\n500 of\n{len(values)}\npoints\ndrawn"
     assert [t.get_text() for t in ax.get_xticklabels()] == [told, plots.label("art")]
     dots = next(line for line in ax.lines if line.get_marker() == ".")
     assert len(dots.get_ydata()) == 500 and set(dots.get_ydata()) <= set(values)

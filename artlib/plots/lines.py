@@ -249,7 +249,7 @@ def boxes(
                 line = dict(color="black", lw=1)
                 look = dict(boxprops=line, medianprops=line, whiskerprops=line, capprops=line)
                 ax.boxplot([each], positions=[i], widths=0.6, showfliers=False, showmeans=True, meanprops=cross, **look)
-                thinned = f"\n{DOTS} of {len(each)}\npoints drawn" if len(each) > DOTS else ""
+                thinned = f"\n{DOTS} of\n{len(each)}\npoints\ndrawn" if len(each) > DOTS else ""
                 names.append(label(training) + thinned)
                 ax.plot(i, known.get(metric, {}).get(training, np.nan), ms=5, zorder=5, **_PAPER)
             ax.spines[["top", "right"]].set_visible(False)
