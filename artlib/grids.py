@@ -108,13 +108,18 @@ def switches(preset: str, *, dataset: str) -> dict[str, Measurement]:
 
 
 def images(preset: str, split: str, grid: str, *, dataset: str) -> ImageSet:
-    """A split of the data set as the grid wants it: fewer training images than the preset's."""
+    """A split of the data set as the grid wants it: fewer training images. Raises ValueError for an unknown grid."""
+    _check(grid)
     limit = SMALLER[grid].get(preset, {}).get("limit") if split == "train" else None
     return presets.images(preset, split, dataset=dataset, limit=limit)
 
 
 def measurements(preset: str, grid: str, *, dataset: str) -> dict[str, Measurement]:
-    """Those of Table 1, of fewer images; of `others` PGD-20, too, by which appendix C compares them."""
+    """Those of Table 1, of fewer images; of `others` PGD-20, too, by which appendix C compares them.
+
+    Raises ValueError for an unknown grid.
+    """
+    _check(grid)
     changes = MEASURED[grid] if preset == "cpu" else FEWER.get(preset, {})
     names = (*presets.MEASURED, *(["pgd_20"] if grid == "others" else []))
     return {n: presets.measurement(preset, n, dataset=dataset, **changes.get(n, {})) for n in names}
@@ -127,7 +132,11 @@ def rivals(grid: str, rows: Collection[str]) -> dict[str, str]:
 
 
 def live(grid: str, preset: str, recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
-    """The rows of a grid that a notebook trains itself at a preset: few where minutes count, else all."""
+    """The rows of a grid that a notebook trains itself at a preset: few where minutes count, else all.
+
+    Raises ValueError for an unknown grid.
+    """
+    _check(grid)
     return {name: recipes[name] for name in LIVE[grid].get(preset, recipes)}
 
 
@@ -244,12 +253,16 @@ def others(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
 GRIDS = {grid.__name__: grid for grid in (factorial, lengths, sweeps, objectives, others)}
 
 
+def _check(grid: str) -> None:
+    if grid not in GRIDS:
+        raise ValueError(f"unknown grid {grid!r}; choose one of {', '.join(GRIDS)}")
+
+
 def rows(
     grid: str, preset: str, *, dataset: str, names: Collection[str] | None = None, seed: int = 0
 ) -> dict[str, Recipe]:
     """The rows of a grid that are named, all where None. Raises ValueError for an unknown grid or row."""
-    if grid not in GRIDS:
-        raise ValueError(f"unknown grid {grid!r}; choose one of {', '.join(GRIDS)}")
+    _check(grid)
     found = GRIDS[grid](preset, dataset=dataset, seed=seed)
     if unknown := [row for row in names or () if row not in found]:
         raise ValueError(f"{grid} has no row {unknown[0]!r}; it has {', '.join(found)}")

@@ -61,6 +61,19 @@ def test_the_live_rows_are_rows():
             assert set(found) <= set(rows) and (preset in ("smoke", "quick") or list(found) == list(rows))
 
 
+@pytest.mark.parametrize("preset", ["smoke", "cpu", "paper"])
+def test_a_grid_that_is_none(preset):
+    words = "unknown grid 'sweep'; choose one of factorial, lengths, sweeps, objectives, others$"
+    for ask in (
+        lambda: grids.rows("sweep", preset, dataset="blossoms"),
+        lambda: grids.images(preset, "test", "sweep", dataset="blossoms"),
+        lambda: grids.measurements(preset, "sweep", dataset="blossoms"),
+        lambda: grids.live("sweep", preset, {}),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ask()
+
+
 # ------------------------------------------------------------------ one grid at a time
 
 

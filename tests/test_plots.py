@@ -358,6 +358,13 @@ def test_panels_hold_their_own_rows_and_share_a_legend():
     assert first.lines[0].get_ydata().tolist() == [10, 20]
     assert [line.get_color() for line in first.lines] == list(plots.PALETTE[:2])
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["IN", "K"]
+    assert first.get_ylim() != second.get_ylim()
+    assert all(tick == int(tick) for tick in second.get_xticks())
+    first, second = plots.panels_with_bands(
+        pd.DataFrame(rows), x="value", panel="parameter", line="metric", log=["beta"], sharey=True
+    ).axes
+    assert first.get_ylim() == second.get_ylim() and [ax.get_xscale() for ax in (first, second)] == ["log", "linear"]
+    assert [tick.get_text() for tick in first.get_xticklabels()] == ["1", "2"] and first.get_xticks().tolist() == [1, 2]
     with pytest.raises(ValueError, match="lacks the columns panel"):
         plots.panels_with_bands(pd.DataFrame(rows), x="value", panel="panel", line="metric")
 

@@ -3,7 +3,7 @@
 Figures are closed before they are returned, so that a notebook shows one by naming it on the last line of a cell.
 """
 
-from artlib.plots.art_update import art_update
+from artlib.plots.art_update import UPDATE_KEY, art_update
 from artlib.plots.diagrams import Box, diagram, matrix
 from artlib.plots.lines import bars_with_intervals, boxes, guard_lines, lines_with_bands, panels_with_bands
 from artlib.plots.maps import OUTLINE, Panel, attack_grid, heatmap_grid, perturbation
@@ -15,6 +15,7 @@ from artlib.trainings import title as label
 __all__ = [
     "OUTLINE",
     "PALETTE",
+    "UPDATE_KEY",
     "Box",
     "Panel",
     "Slider",

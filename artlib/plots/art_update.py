@@ -3,7 +3,8 @@
 from artlib.plots.diagrams import Box
 from artlib.trainings import Art
 
-BLUE, GREEN = "#CFE6F5", "#CDEBDF"  # what attacks the image, what trains the network
+BLUE, GREEN = "#D6EAF8", "#7CC7A5"  # what attacks the image, what trains the network; apart in grey, too
+UPDATE_KEY = {"attacks the image": BLUE, "trains the network": GREEN, "forward pass": "-", "gradient": "--"}
 _STATISTICS = {"held": "batch statistics, held", "batch": "batch statistics", "running": "running statistics"}
 _SEEN = {"all": "", "mean": "the channels' mean of\n", "magnitude": "the channels' size of\n"}
 

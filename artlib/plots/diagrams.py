@@ -51,10 +51,21 @@ class Box:
     color: str = "white"
 
 
-def diagram(boxes: Mapping[str, Box], arrows: Sequence[tuple[str, str, str, str]], *, title: str = "") -> "Figure":
-    """Boxes and arrows: (from, to, "-" or "--", what is written beside it)."""
+def diagram(
+    boxes: Mapping[str, Box],
+    arrows: Sequence[tuple[str, str, str, str]],
+    *,
+    key: Mapping[str, str] | None = None,
+    title: str = "",
+) -> "Figure":
+    """Boxes and arrows: (from, to, "-" or "--", what is written beside it).
+
+    key: what a colour of boxes, or "-" or "--", stands for, by its words, for a legend below.
+    Raises KeyError for an arrow from or to a box that is not there.
+    """
     import matplotlib.pyplot as plt
-    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 
     width, height = (max(getattr(b, side) for b in boxes.values()) + 1 for side in ("right", "down"))
     with plt.rc_context(style()):
@@ -78,4 +89,10 @@ def diagram(boxes: Mapping[str, Box], arrows: Sequence[tuple[str, str, str, str]
             if words:
                 beside = dict(fc="white", ec="none", pad=0.5)
                 ax.text(*middle, words, ha="center", va="center", fontsize=7, bbox=beside, zorder=4)
+        line = dict(color="black", lw=1.2)
+        looks = [
+            Line2D([], [], ls=v, **line) if v in ("-", "--") else Patch(fc=v, ec="black") for v in (key or {}).values()
+        ]
+        if key:
+            fig.legend(looks, list(key), loc="outside lower center", ncols=len(key), handlelength=3)
     return fig

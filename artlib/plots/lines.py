@@ -1,6 +1,6 @@
 """Bars, lines and boxes of numbers that have intervals or images behind them; what the guard saw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,6 +110,10 @@ def lines_with_bands(
 
 
 def _lines(ax, table: "pd.DataFrame", x: str, line: str, colors: Mapping[str, str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    if (table[x] % 1 == 0).all():  # no half steps
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for name, rows in table.groupby(line, sort=False):
         rows, look = rows.sort_values(x), line_look(colors[name])
         ax.fill_between(rows[x], rows["low"], rows["high"], alpha=0.2, lw=0, color=colors[name])
@@ -126,15 +130,17 @@ def panels_with_bands(
     x: str,
     panel: str,
     line: str = "training",
-    log: bool = False,
+    log: bool | Collection[str] = False,
+    sharey: bool = False,
     xlabel: str = "",
     ylabel: str = "percent",
     title: str = "",
 ) -> "Figure":
     """`lines_with_bands` in several panels, one for each value of the column `panel`, one line for each of `line`.
 
-    Lines that are no listed trainings get the free colours of the palette, in the order of the table. log: of the axis
-    of x. xlabel: under each panel, the panel's own name unless told, which is else its title.
+    Lines that are no listed trainings get the free colours of the palette, in the order of the table. log: the axis of
+    x is logarithmic, or that of the panels named is, with ticks at their values. sharey: one scale for all panels.
+    xlabel: under each panel, the panel's own name unless told, which is else its title.
     Raises ValueError for missing columns and for two rows with the same panel, line and x.
     """
     import matplotlib.pyplot as plt
@@ -144,11 +150,17 @@ def panels_with_bands(
     chosen = distinct(lines)
     with plt.rc_context(style()):
         size = dict(figsize=(0.9 + 2.1 * len(names), 2.5), squeeze=False)
-        fig, axes = plt.subplots(1, len(names), sharex=bool(xlabel), **size)
+        fig, axes = plt.subplots(1, len(names), sharex=bool(xlabel), sharey=sharey, **size)
         plt.close(fig)
         for ax, name in zip(axes[0], names, strict=True):
-            _lines(ax, table[table[panel] == name], x, line, chosen)
-            ax.set(xlabel=xlabel or name, title=name if xlabel else "", xscale="log" if log else "linear")
+            own, told = table[table[panel] == name], not isinstance(log, bool) and name in log
+            _lines(ax, own, x, line, chosen)
+            ax.set(xlabel=xlabel or name, title=name if xlabel else "")
+            if log is True or told:
+                ax.set_xscale("log")
+            if told:
+                values = sorted(own[x].unique())
+                ax.set_xticks(values, labels=[f"{v:g}" for v in values])
             ax.xaxis.set_minor_formatter(plt.NullFormatter())
         axes[0, 0].set_ylabel(ylabel)
         handles = dict(reversed(pair) for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
@@ -204,22 +216,31 @@ def guard_lines(table: "pd.DataFrame", *, raised: str = "L_attr", title: str = "
 DOTS = 500  # points beside a box, at most
 
 
-def boxes(values: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str = "percent", title: str = "") -> "Figure":
+def boxes(
+    values: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    printed: Mapping[str, Mapping[str, float]] | None = None,
+    ylabel: str = "percent",
+    title: str = "",
+) -> "Figure":
     """A panel a metric, a box a training, and the images behind it as points: values[metric][training] is (N,).
 
     The box goes from the first to the third quartile with the median in it, whiskers to the last point within 1.5 of
-    its length, a diamond is the mean. NaN is left out; of more than `DOTS` points a random `DOTS` are drawn, so that
-    the box is seen. Raises ValueError where there is nothing to draw.
+    its length, a cross is the mean, a diamond what the paper prints of it: printed[metric][training]. NaN is left out;
+    of more than `DOTS` points a random `DOTS` are drawn, so that the box is seen, and the figure says of how many.
+    Raises ValueError where there is nothing to draw.
     """
     import matplotlib.pyplot as plt
 
     if not values or not all(values.values()):
         raise ValueError("boxes needs at least one metric with one training")
-    noise = np.random.default_rng(0)
+    noise, known = np.random.default_rng(0), printed or {}
+    cross = dict(marker="x", ms=5, mew=1.5, mec="black")
     with plt.rc_context(style()):
-        fig, axes = plt.subplots(1, len(values), figsize=(0.6 + 2.6 * len(values), 2.8), squeeze=False)
+        fig, axes = plt.subplots(1, len(values), figsize=(1.2 + 2.6 * len(values), 2.8), squeeze=False)
         plt.close(fig)
         for ax, (metric, trainings) in zip(axes[0], values.items(), strict=True):
+            names = []
             for i, (training, each) in enumerate(trainings.items()):
                 each = np.asarray(each, dtype=float)
                 each = each[np.isfinite(each)]
@@ -227,11 +248,17 @@ def boxes(values: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str = 
                 ax.plot(i + noise.uniform(-0.22, 0.22, len(dots)), dots, ".", ms=4, alpha=0.5, color=color(training))
                 line = dict(color="black", lw=1)
                 look = dict(boxprops=line, medianprops=line, whiskerprops=line, capprops=line)
-                mean = dict(marker="D", markersize=4, markerfacecolor="white", markeredgecolor="black")
-                ax.boxplot([each], positions=[i], widths=0.6, showfliers=False, showmeans=True, meanprops=mean, **look)
+                ax.boxplot([each], positions=[i], widths=0.6, showfliers=False, showmeans=True, meanprops=cross, **look)
+                thinned = f"\n{DOTS} of\n{len(each)}\npoints\ndrawn" if len(each) > DOTS else ""
+                names.append(label(training) + thinned)
+                ax.plot(i, known.get(metric, {}).get(training, np.nan), ms=5, zorder=5, **_PAPER)
             ax.spines[["top", "right"]].set_visible(False)
-            ax.set(xticks=range(len(trainings)), xticklabels=[label(t) for t in trainings], title=metric)
+            ax.set(xticks=range(len(trainings)), xticklabels=names, title=metric)
         axes[0, 0].set_ylabel(ylabel)
+        handles = {"mean": axes[0, 0].plot([], [], ls="", **cross)[0]}
+        if any(known.values()):
+            handles |= {"paper's mean": axes[0, 0].plot([], [], ms=5, **_PAPER)[0]}
+        fig.legend(handles.values(), handles.keys(), loc="outside center right")
         fig.suptitle(title, fontsize=10)
     return fig
 

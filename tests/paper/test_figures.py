@@ -53,7 +53,27 @@ def test_figure_11_is_asked_for_the_mean_and_for_the_spread(generator):
     values["pgd"] = {m: 50 + 2 * noise for m in ("IN", "K")}
     verdicts = paper.verdicts(values, found, paired=["IN", "K"], generator=generator)
     lost = set(verdicts.index[verdicts["order"] == "not reproduced"])
-    assert lost == {f"figure11/cifar10/{m}_deviation/art<pgd" for m in ("IN", "K")}
+    assert lost == {f"figure11/cifar10/standard deviation of {m}/art<pgd" for m in ("IN", "K")}
+
+
+def test_figure_12_is_asked_for_art_above_both_at_each_epsilon(generator):
+    """As the paper draws it, falling with epsilon: reproduced at each; with ART below PGD at one, not there."""
+    found = paper.epsilon()
+    assert {(c.metric, c.better, c.worse) for c in found} == {
+        (m, "art", t) for m in ("IN", "K") for t in ("natural", "pgd")
+    }
+    assert all(c.printed is None and not c.same and c.object == "figure12" for c in found) and len(found) == 4
+    assert [c.id.replace("blossoms", "cifar10") for c in paper.epsilon("blossoms")] == [c.id for c in found]
+    for eps in (2, 4, 8, 12):
+        levels = {"natural": 60 - 5 * eps, "pgd": 90 - 3 * eps, "art": 95 - 2 * eps}
+        if eps == 12:
+            levels["art"] = levels["pgd"] - 5
+        noise = torch.randn(100, generator=generator, dtype=torch.float64)
+        values = {t: {m: level + noise for m in ("IN", "K")} for t, level in levels.items()}
+        verdicts = paper.verdicts(values, found, paired=["IN", "K"], generator=generator)["order"]
+        lost = {f"figure12/cifar10/{m}/art>pgd" for m in ("IN", "K")} if eps == 12 else set()
+        assert set(verdicts.index[verdicts == "not reproduced"]) == lost
+        assert (verdicts.drop(list(lost)) == "reproduced").all()
 
 
 def test_the_text_along_arts_own_row_holds_in_the_printed_values():

@@ -22,6 +22,12 @@ def test_every_parameter_of_the_figures_has_a_trend_in_what_they_show():
         assert all(any(p in (c.better + c.worse) for c in found) for p in grids.SWEPT)
 
 
+def test_a_metric_that_is_none():
+    assert paper.trends(("pgd_20",)) == ()  # known, but not in the figures
+    with pytest.raises(ValueError, match="unknown metric 'INN'; Figures 8 and 9 have IN, K, adversarial, natural$"):
+        paper.trends(("IN", "INN"))
+
+
 @pytest.mark.parametrize(("gain", "order"), [(20.0, "reproduced"), (-20.0, "not reproduced")])
 def test_a_trend_is_judged_like_any_claim(gain, order):
     claim = next(c for c in paper.trends(("IN",)) if c.id == "sweeps/IN/lambda 0.75>lambda 0")
