@@ -29,6 +29,7 @@ NAMES = {
     "imagenet_samples": "ImageNet",
 }
 APART = ("kind", "ball", "setting", "eps", "attack", "images of")  # columns by which a recorded table repeats its rows
+COMMON = "on common images"
 COLORS = {"✓": "#009E73", "✗": "#D55E00", "?": "#777777"}  # of a mark; the mark itself says the same
 
 
@@ -304,6 +305,16 @@ def everything(table: str = "table1", *, blank: bool = True) -> "pd.DataFrame":
     return pd.concat(found, names=["data", "training"]).fillna("")
 
 
+def with_common(verdicts: "pd.DataFrame", common: "pd.DataFrame") -> "pd.DataFrame":
+    """Verdicts, and in a column more what the same claims come to on images that their models have in common.
+
+    common: those verdicts, indexed alike, of `effects.judged` or of `tables.values(records, common=True)`.
+    """
+    same = common.loc[verdicts.index]
+    told = [f"{d:+.1f} {mark}" if d == d else "" for d, mark in zip(same["difference"], same["mark"], strict=True)]
+    return verdicts.assign(**{COMMON: told})
+
+
 def claims(
     verdicts: "pd.DataFrame | None",
     common: "pd.DataFrame | None" = None,
@@ -313,7 +324,7 @@ def claims(
 ) -> "Shown":
     """The orderings of a table and what a run says to them, grouped by metric, with a mark and its colour.
 
-    common: the verdicts on the images that all models have in common, `tables.values(records, common=True)`.
+    common: as for `with_common`, whose column is shown where the verdicts have it.
     metrics: those that are shown, None for all. titles: of rows that `tables.title` does not know. Verdicts that are
     None, as `recorded_claims` has them of a run without, are a sentence.
     """
@@ -321,6 +332,7 @@ def claims(
 
     if verdicts is None:
         return Shown("none recorded yet", "none recorded yet")
+    verdicts = verdicts if common is None else with_common(verdicts, common)
     rows, named, every = [], titles or {}, tables.metric_columns()
     for claim, v in verdicts.iterrows():
         metric, *sides = _sides(claim)
@@ -334,9 +346,8 @@ def claims(
             "difference": f"{v['difference']:+.1f} ({v['low']:+.1f} to {v['high']:+.1f})",
         }
         row |= {"": v["mark"] or "", "verdict": v["verdict"] or "", "why": v["why"] or ""}
-        if common is not None:
-            same = common.loc[claim]
-            row["on common images"] = "" if pd.isna(same["difference"]) else f"{same['difference']:+.1f} {same['mark']}"
+        if COMMON in verdicts:
+            row[COMMON] = v[COMMON] or ""
         rows.append(row)
     if not rows:
         return Shown(
