@@ -209,12 +209,12 @@ def shown(table: str, *, printed: "pd.DataFrame | None" = None, metrics: Sequenc
         known = None if printed is None else printed[printed["dataset"] == told["dataset"]]
         numbers = measured(found, titles) if known is None else beside(found, known, titles)
         numbers = numbers.T if numbers.shape[1] > 8 else numbers  # else every cell would break into three lines
-        verdicts = _verdicts(run, metrics)
+        verdicts = _verdicts(run, metrics, titles)
         title = _title(table, run) + _images(found)
         text += [f"{title}\n{numbers.to_string()}", *(f"{name}\n{part.text}" for name, part in verdicts)]
         markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")
         markup += [f"<p>{html.escape(name)}</p>{part.markup}" for name, part in verdicts]
-        markup += [pictures(run).markup] if metrics is None else []
+        markup += [pictures(run).markup] if metrics is None and any(REFERENCE.glob(f"{run}*.png")) else []
     return Shown("\n\n".join(text), "".join(markup)) if text else Shown("none recorded yet", "none recorded yet")
 
 
@@ -246,7 +246,9 @@ def worst_case(table: str) -> "Shown":
     return shown(f"stronger-{table}", metrics=list(WorstCase.metrics))
 
 
-def _verdicts(run: str, metrics: Sequence[str] | None = None) -> list[tuple[str, Shown]]:
+def _verdicts(
+    run: str, metrics: Sequence[str] | None = None, titles: Mapping[str, str] | None = None
+) -> list[tuple[str, Shown]]:
     """The recorded claims of a run under headings: by the column that repeats them, else by the setting in their id."""
     found = recorded_claims(run)
     if found is None:
@@ -254,9 +256,8 @@ def _verdicts(run: str, metrics: Sequence[str] | None = None) -> list[tuple[str,
     apart = next((c for c in APART if c in found), "setting")
     of = found[apart] if apart in found else found.index.str.split("/").str[2:-2].str.join("/")
     parts = found.groupby(of, sort=False)
-    return [
-        (f"verdicts, {apart} {value}" if value else "verdicts", claims(part, metrics=metrics)) for value, part in parts
-    ]
+    named = {f"verdicts, {apart} {value}" if value else "verdicts": part for value, part in parts}
+    return [(name, claims(part, metrics=metrics, titles=titles)) for name, part in named.items()]
 
 
 def pictures(name: str, *, width: str = "32em") -> "Shown":
