@@ -222,8 +222,8 @@ def before_training(
 
     A network of `models.public.PUBLIC` with a new last layer has a second row: with its own, each image explained for
     the class of ImageNet that it is given, so that the box is that of the predicted class, and every image counts as
-    classified correctly. options: of `results.measured`. Where public weights are not at hand, it says so in one line
-    and returns nothing.
+    classified correctly. options: of `results.measured`. A row whose public weights are not at hand is left out, and a
+    line says so.
     """
     own = recipe.arch.removesuffix("-pretrained")
     try:
@@ -234,7 +234,11 @@ def before_training(
     name = f"{recipe.arch}-untrained"
     found = {"before training": results.measured(net, measurement, test=test, name=name, **options)}
     if own != recipe.arch and own in public.PUBLIC:
-        net = public.load(own)
+        try:
+            net = public.load(own)
+        except FileNotFoundError as error:  # torchvision's weights, from which a training may begin, are others
+            _say_once(f"no row of ImageNet's classes: {error}")
+            return found
         labels = predictions(net, test).to(test.labels.device)
         named = replace(test, labels=labels, classes=tuple(map(str, range(public.PUBLIC[own].num_classes))))
         found["ImageNet's classes"] = results.measured(net, measurement, test=named, name=own, **options)

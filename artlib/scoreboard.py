@@ -312,7 +312,8 @@ def with_common(verdicts: "pd.DataFrame", common: "pd.DataFrame") -> "pd.DataFra
     common: those verdicts, indexed alike, of `effects.judged` or of `tables.values(records, common=True)`.
     """
     same = common.loc[verdicts.index]
-    told = [f"{d:+.1f} {mark}" if d == d else "" for d, mark in zip(same["difference"], same["mark"], strict=True)]
+    rows = zip(same["difference"], same["mark"], same["images"], strict=True)
+    told = [f"{d:+.1f} {mark}{f' ({n:.0f} images)' if mark == '?' else ''}" if d == d else "" for d, mark, n in rows]
     return verdicts.assign(**{COMMON: told})
 
 

@@ -9,6 +9,7 @@ import matplotlib.patches
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from artlib import boxes, models
@@ -245,16 +246,44 @@ def test_the_network_before_its_training(tmp_path, monkeypatch):
     ]
 
 
-def test_without_public_weights_there_is_no_row_before_training(tmp_path, monkeypatch, capsys):
-    """Once for both parts of a data set, and `by_threshold` of nothing is a table without rows."""
-    from artlib import paths, trainings
+@pytest.fixture
+def nobody(tmp_path, monkeypatch):
+    """No public weights in any folder, and no way to fetch them."""
+    from torch import hub
+
+    from artlib import paths
+
+    def refuse(*args, **options):
+        raise OSError("no route to host")
 
     monkeypatch.setattr(paths, "DATA", tmp_path)
+    monkeypatch.setattr(hub, "get_dir", lambda: str(tmp_path / "cache"))
+    monkeypatch.setattr(hub, "download_url_to_file", refuse)
+
+
+def test_without_public_weights_there_is_no_row_before_training(nobody, tmp_path, capsys):
+    """Once for both parts of a data set, and `by_threshold` of nothing is a table without rows."""
+    from artlib import trainings
+
     images = load("blossoms", "train", size=40, limit=10)
     recipe = trainings.Recipe(dataset="blossoms", arch="squeezenet1_1-pretrained", size=40, limit=10)
     for _ in range(2):
         assert boxes.before_training(recipe, Localization(), train=images, test=images) == {}
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"no row of the network before training: {tmp_path}") and "is not there" in line
+    told = capsys.readouterr().out
+    assert told.count("no row of the network before training: ") == 1 and str(tmp_path) in told
     found = boxes.by_threshold({}, {})
     assert found.empty and list(found) == list(boxes.by_threshold(*[{"art": record(0.1, 0.5, 0.9, 0.9)}] * 2))
+
+
+def test_with_other_public_weights_than_the_file_there_is_no_row_of_its_classes(nobody, monkeypatch, capsys):
+    """A training may begin from torchvision's, which are not the network whose classes the second row explains."""
+    from artlib import trainings
+    from artlib.models import public
+
+    images = load("blossoms", "train", size=40, limit=10)
+    recipe = trainings.Recipe(dataset="blossoms", arch="squeezenet1_1-pretrained", size=40, limit=10)
+    weights = torchvision.models.squeezenet1_1().state_dict()
+    monkeypatch.setattr(public, "imagenet", lambda name: weights)
+    options = dict(train=images, test=images, progress=False)
+    assert list(boxes.before_training(recipe, Localization(), **options)) == ["before training"]
+    assert "no row of ImageNet's classes" in capsys.readouterr().out
