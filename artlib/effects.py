@@ -114,6 +114,23 @@ def judged(records: tables.Records, claims: Sequence[paper.Claim], *, seed: int)
     return pd.concat(found[1:] or found)
 
 
+def deviations(records: tables.Records, columns: Sequence[str], *, seed: int) -> "pd.DataFrame":
+    """The standard deviation over images of each training's columns, with its bootstrap interval, as rows of a table.
+
+    metric: "standard deviation of IN"; mean, low, high as by `paper.narrower`, beside values that do not vary.
+    """
+    import pandas as pd
+
+    rows = []
+    for training, values in tables.values(records).items():
+        for column in columns:
+            level = [[0.0] * len(each) for each in values[column]]
+            found = paper.narrower(level, values[column], generator=torch.Generator().manual_seed(seed))
+            row = {"training": training, "title": tables.title(training), "metric": f"standard deviation of {column}"}
+            rows.append(row | {"mean": found.difference, "low": found.low, "high": found.high})
+    return pd.DataFrame(rows)
+
+
 def along(
     seeds: Mapping[int, Mapping[str, dict]], columns: Sequence[str], *, name: str
 ) -> dict[str, dict[str, list[list[float]]]]:

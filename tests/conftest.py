@@ -105,3 +105,19 @@ class Clock:
 
 def pytest_configure(config):
     config.pluginmanager.register(Clock(), "artlib-clock")
+
+
+@pytest.fixture
+def nobody(tmp_path, monkeypatch):
+    """No public weights lie in data/weights or cache/checkpoints of `tmp_path`, and none can be fetched."""
+    from torch import hub
+
+    from artlib import paths
+
+    def refuse(*args, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(paths, "DATA", tmp_path / "data")
+    monkeypatch.setattr(hub, "get_dir", lambda: str(tmp_path / "cache"))
+    monkeypatch.setattr(hub, "download_url_to_file", refuse)
+    return tmp_path

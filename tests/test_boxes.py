@@ -246,21 +246,6 @@ def test_the_network_before_its_training(tmp_path, monkeypatch):
     ]
 
 
-@pytest.fixture
-def nobody(tmp_path, monkeypatch):
-    """No public weights in any folder, and no way to fetch them."""
-    from torch import hub
-
-    from artlib import paths
-
-    def refuse(*args, **options):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(paths, "DATA", tmp_path)
-    monkeypatch.setattr(hub, "get_dir", lambda: str(tmp_path / "cache"))
-    monkeypatch.setattr(hub, "download_url_to_file", refuse)
-
-
 def test_without_public_weights_there_is_no_row_before_training(nobody, tmp_path, capsys):
     """Once for both parts of a data set, and `by_threshold` of nothing is a table without rows."""
     from artlib import trainings

@@ -193,3 +193,13 @@ def test_other_trainings_are_asked_what_appendix_c_says():
         "text/cifar10/pgd_20/natural/jarn>art": "not reproduced",
         "text/cifar10/pgd_20/natural/jarn>cure": "not reproduced",
     }
+
+
+def test_deviations_are_those_of_the_images_and_lie_in_their_intervals():
+    values = {"index": list(range(60)), "IN": [i / 60 for i in range(60)], "K": [0.5] * 60}
+    records = {"art": {0: {"attribution_robustness": {"values": values}}}}
+    found = effects.deviations(records, ["IN", "K"], seed=0).set_index("metric")
+    spread, none = found.loc["standard deviation of IN"], found.loc["standard deviation of K"]
+    assert spread["mean"] == pytest.approx(100 * np.std(values["IN"], ddof=1))
+    assert spread["low"] < spread["mean"] < spread["high"] and spread["title"] == "ART"
+    assert none[["mean", "low", "high"]].tolist() == [0, 0, 0]

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torch import hub, nn
+from torch import nn
 
-from artlib import attributions, models, paths, trainings
+from artlib import attributions, models, trainings
 from artlib.models import resnet50, vgg
 
 F64 = torch.float64
@@ -121,18 +121,11 @@ PUBLIC |= {f"squeezenet1_{v}-pretrained": f"squeezenet1_{v}" for v in (0, 1)}
 
 
 @pytest.fixture
-def folders(tmp_path, monkeypatch):
+def folders(nobody):
     """Nothing is there, and nobody can be reached."""
-    monkeypatch.setattr(paths, "DATA", tmp_path / "data")
-    monkeypatch.setattr(hub, "get_dir", lambda: str(tmp_path / "cache"))
-
-    def refuse(*args, **options):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(hub, "download_url_to_file", refuse)
-    (tmp_path / "data" / "weights").mkdir(parents=True)
-    (tmp_path / "cache" / "checkpoints").mkdir(parents=True)
-    return tmp_path
+    (nobody / "data" / "weights").mkdir(parents=True)
+    (nobody / "cache" / "checkpoints").mkdir(parents=True)
+    return nobody
 
 
 def public_weights(name: str) -> dict[str, torch.Tensor]:
