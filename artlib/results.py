@@ -24,7 +24,7 @@ from artlib.provenance import describe, machine
 from artlib.settings import plain
 from artlib.trainings import Recipe
 from artlib.trainings.fit import training_code
-from artlib.trainings.late_pgd import LatePgd
+from artlib.trainings.late import LATE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +113,7 @@ def _record(path: Path, metadata: dict[str, str]) -> dict:
 
 def training_kind(recipe: Mapping) -> type[trainings.Training]:
     """The class of a recorded recipe's training. Raises ValueError where it is not listed any more."""
-    for kind in (*trainings.TRAININGS.values(), LatePgd):
+    for kind in (*trainings.TRAININGS.values(), *LATE.values()):
         if kind.__qualname__ == recipe["training"]["kind"]:
             return kind
     raise ValueError("its training is not listed any more")

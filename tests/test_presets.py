@@ -13,7 +13,7 @@ from artlib.data import SETS
 from artlib.measurements import MEASUREMENTS, Accuracy, AttributionRobustness, Measurement
 from artlib.settings import Count
 from artlib.trainings import TRAININGS, Art, InnerAttack, Natural, Pgd, Recipe, learning_rate, paper_recipe
-from artlib.trainings.late_pgd import LatePgd
+from artlib.trainings.late import LateArt, LatePgd
 
 EVERY = [
     (preset, dataset, protocol)
@@ -175,11 +175,11 @@ def test_the_training_set_of_recipe_and_images_is_one():
 
 def test_a_network_of_public_weights_is_fine_tuned_on_any_set_as_on_cub200():
     arch = "squeezenet1_1-pretrained"
-    own = presets.recipe("cpu", "art", dataset="cub200")
-    assert own.arch == arch and own == presets.recipe("cpu", "art", dataset="cub200", arch=arch)
-    usual, found = (presets.recipe("cpu", "art", dataset="flower17", **c) for c in ({}, dict(arch=arch)))
+    own = presets.recipe("cpu", "natural", dataset="cub200")
+    assert own.arch == arch and own == presets.recipe("cpu", "natural", dataset="cub200", arch=arch)
+    usual, found = (presets.recipe("cpu", "natural", dataset="flower17", **c) for c in ({}, dict(arch=arch)))
     assert found == replace(usual, arch=arch, lr=own.lr, weight_decay=own.weight_decay) and own.lr == 0.01
-    assert presets.recipe("cpu", "art", dataset="flower17", arch=arch, lr=0.1).lr == 0.1
+    assert presets.recipe("cpu", "natural", dataset="flower17", arch=arch, lr=0.1).lr == 0.1
 
 
 def test_trainings_of_a_preset_differ_in_their_objective_but_where_the_exceptions_say_more():
@@ -189,10 +189,15 @@ def test_trainings_of_a_preset_differ_in_their_objective_but_where_the_exception
             alone = preset == "cpu" and r.arch.endswith("-pretrained")
             more = presets.CPU_ALONE.get((dataset, name), {}) if alone else {}
             assert replace(r, training=Natural()) == replace(every["natural"], **more)
-    assert list(presets.CPU_ALONE) == [("cub200", "pgd"), ("flower17", "pgd")]
+    assert list(presets.CPU_ALONE) == [("cub200", "pgd"), ("cub200", "art"), ("flower17", "pgd")]
     late, usual = (presets.recipe("cpu", "pgd", dataset="cub200", **c) for c in ({}, dict(arch="wrn-10-1")))
     assert isinstance(late.training, LatePgd) and type(usual.training) is Pgd and usual.optimizer == "sgd"
     assert late.training.at(1) == late.training and late.training.name == "pgd"
+    art = presets.recipe("cpu", "art", dataset="cub200")
+    assert isinstance(art.training, LateArt) and replace(art, training=late.training) == late  # both by one schedule
+    assert all(
+        getattr(art.training, f.name) == getattr(Art.of("cub200"), f.name) for f in fields(Art) if f.name != "warmup"
+    )
     flowers = dict(dataset="flower17", arch="squeezenet1_1-pretrained", size=128)
     late, usual = (presets.recipe("cpu", t, **flowers) for t in ("pgd", "natural"))
     assert isinstance(late.training, LatePgd) and (late.optimizer, late.lr, late.epochs) == ("adam", 3e-4, usual.epochs)

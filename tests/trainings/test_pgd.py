@@ -11,7 +11,7 @@ from toys import tiny, toy, train
 from artlib import attacks, compiled, models
 from artlib.models import STATISTICS
 from artlib.trainings import TRAININGS, Batch, InnerAttack, Natural, Pgd
-from artlib.trainings.late_pgd import LatePgd
+from artlib.trainings.late import LATE, late
 
 INNER = [kind for kind in TRAININGS.values() if issubclass(kind, InnerAttack)]
 
@@ -137,16 +137,18 @@ def test_a_warm_up_is_followed_update_by_update(kind, monkeypatch):
     assert all(0.5 * eps <= distance <= eps + 1e-12 for eps, distance in seen)
 
 
-def test_late_pgd_is_natural_training_first_then_its_ball_grows_then_pgd():
-    pgd = Pgd(eps=0.04, step_size=0.01, statistics="held")
-    late = LatePgd.after(pgd, natural=0.5, warmup=0.75)
-    assert [late.at(p).eps for p in (0.0, 0.49, 0.5, 0.625, 0.75, 1.0)] == pytest.approx([0, 0, 0, 0.02, 0.04, 0.04])
-    assert late.at(0.8) == late and late.label == pgd.label == "pgd-10"
+@pytest.mark.parametrize("kind", LATE)
+def test_a_late_training_is_natural_first_then_its_ball_grows_then_it_is_itself(kind):
+    usual = kind(eps=0.04, step_size=0.01, statistics="held", steps=2)
+    later = late(usual, natural=0.5, warmup=0.75)
+    assert later.at(0.0) == later.at(0.49) == Natural()
+    assert [later.at(p).eps for p in (0.5, 0.625, 0.75, 1.0)] == pytest.approx([0, 0.02, 0.04, 0.04])
+    assert later.at(0.8) == later and later.label == usual.label
     natural, one, two = (
         train(tiny(training, epochs=2), toy())[0].state_dict()
-        for training in (Natural(), replace(late, natural=1.0, warmup=1.0), replace(late, natural=0.0, warmup=0.0))
+        for training in (Natural(), replace(later, natural=1.0, warmup=1.0), replace(later, natural=0.0, warmup=0.0))
     )
-    whole = train(tiny(pgd, epochs=2), toy())[0].state_dict()
+    whole = train(tiny(usual, epochs=2), toy())[0].state_dict()
     for name in whole:
         assert torch.equal(one[name], natural[name]) and torch.equal(two[name], whole[name])
     assert any(not torch.equal(natural[name], whole[name]) for name in whole)

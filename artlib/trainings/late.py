@@ -1,0 +1,48 @@
+"""Trainings whose attack begins late, for a network that does not survive beginning with it."""
+
+from dataclasses import dataclass, fields, replace
+
+from artlib.settings import Share
+from artlib.trainings.art import Art
+from artlib.trainings.natural import Natural
+from artlib.trainings.pgd import Pgd
+from artlib.trainings.training import InnerAttack, Training
+
+
+class _Late:
+    """Natural training for a share `natural`; then the ball grows until `warmup`. Not in the papers.
+
+    Attacked while its last layer is new, SqueezeNet, which has no batch normalisation, comes to give every image the
+    same logits, and stays there (notebook 02).
+    """
+
+    def at(self, progress: float) -> Training:
+        if progress < self.natural:
+            return Natural()
+        if progress >= self.warmup:
+            return self
+        share = (progress - self.natural) / (self.warmup - self.natural)
+        return replace(self, eps=share * self.eps, step_size=share * self.step_size)
+
+
+@dataclass(frozen=True)
+class LatePgd(_Late, Pgd):
+    """`Pgd` that begins late."""
+
+    natural: Share = 0.0
+
+
+@dataclass(frozen=True)
+class LateArt(_Late, Art):
+    """`Art` that begins late, with all of its loss."""
+
+    natural: Share = 0.0
+
+
+LATE = {Pgd: LatePgd, Art: LateArt}
+
+
+def late(training: InnerAttack, *, natural: float, warmup: float) -> LatePgd | LateArt:
+    """The settings of a `Pgd` or an `Art`, late. Raises KeyError for another training."""
+    own = {f.name: getattr(training, f.name) for f in fields(training)}
+    return LATE[type(training)](**own | dict(natural=natural, warmup=warmup))
