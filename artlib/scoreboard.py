@@ -30,6 +30,7 @@ NAMES = {
 }
 APART = ("kind", "ball", "setting", "eps", "attack", "images of")  # columns by which a recorded table repeats its rows
 COMMON = "on common images"
+NOTHING = Shown("none recorded yet", "none recorded yet")
 COLORS = {"✓": "#009E73", "✗": "#D55E00", "?": "#777777"}  # of a mark; the mark itself says the same
 
 
@@ -190,7 +191,7 @@ def recorded(run: str, *, printed: str = "table1", setting: str | None = None) -
     """
     table = results.reference(run)
     if table is None:
-        return Shown("none recorded yet", "none recorded yet")
+        return NOTHING
     return board(table, recorded_claims(run), printed=printed, setting=setting)
 
 
@@ -215,7 +216,7 @@ def shown(table: str, *, printed: "pd.DataFrame | None" = None, metrics: Sequenc
         markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")
         markup += [f"<p>{html.escape(name)}</p>{part.markup}" for name, part in verdicts]
         markup += [pictures(run).markup] if metrics is None and any(REFERENCE.glob(f"{run}*.png")) else []
-    return Shown("\n\n".join(text), "".join(markup)) if text else Shown("none recorded yet", "none recorded yet")
+    return Shown("\n\n".join(text), "".join(markup)) if text else NOTHING
 
 
 def verdicts(table: str) -> "Shown":
@@ -223,7 +224,7 @@ def verdicts(table: str) -> "Shown":
     parts = [(_title(table, run), name, part) for run in runs(table) for name, part in _verdicts(run)]
     text = "\n\n".join(f"{title}\n{name}\n{part.text}" for title, name, part in parts)
     markup = "".join(f"<p>{html.escape(f'{title}; {name}')}</p>{part.markup}" for title, name, part in parts)
-    return Shown(text, markup) if parts else Shown("none recorded yet", "none recorded yet")
+    return Shown(text, markup) if parts else NOTHING
 
 
 def _title(table: str, run: str) -> str:
@@ -265,7 +266,7 @@ def pictures(name: str, *, width: str = "32em") -> "Shown":
     data = {path.stem: _embedded(path) for path in sorted(REFERENCE.glob(f"{name}*.png"))}
     style = f'style="max-width: {width}"'
     markup = [f'<img alt="{html.escape(stem)}" src="{address}" {style}>' for stem, address in data.items()]
-    return Shown(", ".join(data) or "none recorded yet", "".join(markup) or "none recorded yet")
+    return Shown(", ".join(data), "".join(markup)) if data else NOTHING
 
 
 def _embedded(path: Path, *, most: int = 1000) -> str:
@@ -333,7 +334,7 @@ def claims(
     import pandas as pd
 
     if verdicts is None:
-        return Shown("none recorded yet", "none recorded yet")
+        return NOTHING
     verdicts = verdicts if common is None else with_common(verdicts, common)
     rows, named, every = [], titles or {}, tables.metric_columns()
     for claim, v in verdicts.iterrows():

@@ -301,9 +301,10 @@ def confidence(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     return model(x).softmax(1)[0, y.item()].item()
 
 
-def run_name(table: str, *, dataset: str, protocol: str, seeds: Sequence[int] = (0,)) -> str:
-    """The file name of a table: what is measured, on what, how, and the seeds."""
-    return f"{table}-{slug(dataset)}-{protocol}-seed{'+'.join(map(str, seeds))}"
+def run_name(*table: object, dataset: str, protocol: str, seeds: Sequence[int] = (0,)) -> str:
+    """The file name of a table: what is measured, in parts of which empty ones are left out, on what, how, the seeds."""
+    parts = [*map(str, filter(None, table)), slug(dataset), protocol, f"seed{'+'.join(map(str, seeds))}"]
+    return "-".join(parts)
 
 
 def tidy(table: "pd.DataFrame", decimals: int = 2) -> "pd.DataFrame":

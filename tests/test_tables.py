@@ -300,6 +300,7 @@ def test_run_names():
     several = tables.run_name("table1", dataset="svhn", protocol="authors", seeds=(0, 1, 2))
     assert several == "table1-svhn-authors-seed0+1+2"
     assert tables.run_name("table1", dataset="svhn", protocol="text") == "table1-svhn-text-seed0"
+    assert tables.run_name("table2", "vgg", "", 64, dataset="svhn", protocol="text") == "table2-vgg-64-svhn-text-seed0"
 
 
 def test_what_the_guard_saw_is_one_row_an_epoch_statistics_and_point():
