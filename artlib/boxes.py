@@ -135,21 +135,25 @@ def at_chosen(test: Mapping[str, dict], found: "pd.DataFrame", *, least: float =
 def released(authors: Mapping[str, dict], images: ImageSet) -> "pd.DataFrame":
     """GT-Known and Top-1 Loc through the released code, in percent: the mean of its hits, and what it reports (C-38).
 
-    authors: what `results.measured` returns of `Localization(pipeline="authors")`, by training. Its list goes class by
-    class, so the images are put in the order of their labels. A row a training and explanation; columns: mean and "as
-    reported" of GT-Known, then both of Top-1 Loc.
+    authors: what `results.measured` returns of `ReleasedBoxes`, by training. Its list goes class by class, so the
+    images are put in the order of their labels. A row a training and explanation; columns: mean, "as reported" and the
+    mean "by the right IoU" of GT-Known, then of Top-1 Loc.
     """
     import pandas as pd
 
     rows = {}
     for training, record in authors.items():
-        order = images.labels.cpu()[record["values"]["index"]].argsort(stable=True)
+        values = {name: torch.tensor(each) for name, each in record["values"].items()}
+        order = images.labels.cpu()[values["index"]].argsort(stable=True)
         for name in ("gradient", "cam"):
-            told = rows[title(training), name] = {}
-            for of, column in {"": "gt_known", "Top-1 Loc, ": "top1_loc"}.items():
-                hits = torch.tensor(record["values"][f"{name}_{column}"], dtype=torch.float64)
+            told, right = {}, values[f"{name}_right"]
+            every = {"": ("gt_known", right), "Top-1 Loc, ": ("top1_loc", right & values["correct"])}
+            for of, (column, by_right) in every.items():
+                hits = values[f"{name}_{column}"].double()
                 told[f"{of}mean"] = 100 * hits.mean().item()
                 told[f"{of}as reported"] = 100 * localization_authors.reported(hits[order])
+                told[f"{of}by the right IoU"] = 100 * by_right.double().mean().item()
+            rows[title(training), name] = told
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["training", "explanation"])
 
 

@@ -302,7 +302,7 @@ def confidence(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def run_name(*table: object, dataset: str, protocol: str, seeds: Sequence[int] = (0,)) -> str:
-    """The file name of a table: what is measured, in parts of which empty ones are left out, on what, how, the seeds."""
+    """The file name of a table: what is measured, in parts, empty ones left out, on what, how, and the seeds."""
     parts = [*map(str, filter(None, table)), slug(dataset), protocol, f"seed{'+'.join(map(str, seeds))}"]
     return "-".join(parts)
 

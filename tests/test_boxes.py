@@ -128,12 +128,14 @@ def test_what_the_released_code_reports_depends_on_the_order_of_classes():
     images = ImageSet(torch.zeros(4, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1, 1, 0]), ("a", "b"))
     values = {"index": [1, 0, 3, 2], "gradient_gt_known": [1, 0, 1, 1], "cam_gt_known": [1, 1, 1, 1]}
     values |= {"gradient_top1_loc": [1, 0, 0, 0], "cam_top1_loc": [1, 0, 1, 1]}  # in class order 0 0 1 0, then 0 1 1 1
+    values |= {"gradient_right": [1, 0, 0, 1], "cam_right": [0, 0, 1, 1], "correct": [1, 0, 1, 0]}
     found = boxes.released({"art": {"values": values}}, images)
     running = 100 * (0 + 1 / 2 + 2 / 3 + 3 / 4) / 4
-    assert list(found) == ["mean", "as reported", "Top-1 Loc, mean", "Top-1 Loc, as reported"]
+    columns = ["mean", "as reported", "by the right IoU"]
+    assert list(found) == [*columns, *(f"Top-1 Loc, {c}" for c in columns)]
     top1 = [25, 100 * (0 + 0 + 1 / 3 + 1 / 4) / 4]
-    assert found.loc[("ART", "gradient")].tolist() == pytest.approx([75, running, *top1])
-    assert found.loc[("ART", "cam")].tolist() == pytest.approx([100, 100, 75, running])
+    assert found.loc[("ART", "gradient")].tolist() == pytest.approx([75, running, 50, *top1, 25])
+    assert found.loc[("ART", "cam")].tolist() == pytest.approx([100, 100, 50, 75, running, 25])
 
 
 def test_max_box_acc_and_curves():

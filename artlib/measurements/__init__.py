@@ -13,6 +13,7 @@ from artlib.measurements.other_attribution import OtherAttribution
 from artlib.measurements.other_threats import OtherThreats
 from artlib.measurements.pgd_20 import Pgd20
 from artlib.measurements.placement import Placement
+from artlib.measurements.released_boxes import ReleasedBoxes
 from artlib.measurements.segmentation import Segmentation
 from artlib.measurements.targeted import Targeted
 from artlib.measurements.transfer import transfer
@@ -54,6 +55,7 @@ __all__ = [
     "OtherThreats",
     "Pgd20",
     "Placement",
+    "ReleasedBoxes",
     "Segmentation",
     "Targeted",
     "WorstCase",

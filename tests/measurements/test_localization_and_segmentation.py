@@ -8,7 +8,7 @@ from torch import nn
 
 from artlib.attributions import Explainer
 from artlib.data import ImageSet
-from artlib.measurements import Localization, Segmentation, localization
+from artlib.measurements import Localization, ReleasedBoxes, Segmentation, localization
 from artlib.metrics import localization as loc
 
 F64 = torch.float64
@@ -96,6 +96,20 @@ def test_the_authors_pipeline_counts_disjoint_boxes():
     released = Localization.of("cub200", protocol="authors")
     assert released.pipeline == "authors" and right["gradient_iou"].item() == 0
     assert released(Looks().double(), images, progress=False)["gradient_iou"].item() > 0
+
+
+def test_hits_of_the_released_boxes_are_those_of_its_iou_and_those_of_the_right_one():
+    """All else is as `Localization` has it. First the boxes of the maps themselves, then one far from them."""
+    images, model = scene(bright=(0, 1, 0, 1)), Looks().double()
+    m, plain = ReleasedBoxes(iou=0.3), Localization(iou=0.3, pipeline="authors")
+    found = m(model, images, progress=False)
+    assert {*found} - {*plain(model, images, progress=False)} == {"gradient_right", "cam_right"}
+    assert all(torch.equal(found[name], column) for name, column in plain(model, images, progress=False).items())
+    boxes = torch.tensor([[1.0, 2, 7, 8], [5, 5, 11, 10], [30, 30, 60, 60], [30, 30, 60, 60]])
+    found = replace(m, iou=0.05)(model, replace(images, boxes=boxes), progress=False)
+    for name in ("gradient", "cam"):
+        assert by_index(found, f"{name}_gt_known") == [1, 1, 1, 1]
+        assert by_index(found, f"{name}_right") == [1, 1, 0, 0]
 
 
 def test_of_the_released_code_the_gradient_is_that_of_the_loss_of_the_prediction(monkeypatch):
