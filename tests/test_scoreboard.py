@@ -92,7 +92,7 @@ def test_a_figure_that_is_recorded_is_shown_with_its_numbers_and_pictures():
         and found._repr_html_().count("data:image/png;base64,") == 1
     )
     assert repr(scoreboard.shown("figure99")) == "none recorded yet" == repr(scoreboard.pictures("figure99"))
-    assert repr(scoreboard.pictures("figure6")) == "figure6-cifar10-paper-seed0"
+    assert repr(scoreboard.pictures("figure6")) == "figure6-cifar10-paper-seed0+1"
     wide = repr(scoreboard.shown("figure14")).splitlines()  # twelve columns: turned, a line each
     assert wide[1].split() == ["Natural", "PGD", "ART"] and wide[2].startswith("clean")
 
