@@ -1,5 +1,6 @@
 """What the notebooks print: tables of data, recipes, trainings and results, one function each."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -255,11 +256,19 @@ def of_values(values: Mapping[str, Mapping[str, Sequence[float]]], *, dataset: s
             each = torch.as_tensor(each, dtype=torch.float64)
             kept, noise = each[each.isfinite()], torch.Generator().manual_seed(seed)
             row = {"dataset": dataset, "training": training, "title": title(training), "metric": metric}
-            if len(kept):
-                low, high = metrics.interval(kept, unit=100.0, generator=noise)
-                row |= {"mean": kept.mean().item(), "low": low, "high": high, "images": len(kept)}
-            rows.append(row)
+            low, high = metrics.interval(kept, unit=100.0, generator=noise) if len(kept) else (math.nan, math.nan)
+            rows.append(row | {"mean": kept.mean().item(), "low": low, "high": high, "images": len(kept)})
     return pd.DataFrame(rows)
+
+
+def moved(records: Records, *, dataset: str, columns: Sequence[str]) -> "pd.DataFrame":
+    """`table` of the images on which every attack found a step that keeps the label (`values`), of the first seed.
+
+    records: by attack, in the place of a training.
+    """
+    found = values(records, moved=True, columns=columns)
+    first = {attack: {c: each[0] for c, each in measures.items()} for attack, measures in found.items()}
+    return of_values(first, dataset=dataset).rename(columns={"training": "attack"}).drop(columns="title")
 
 
 def _failures(columns: list[dict], metric: str) -> dict[str, float]:

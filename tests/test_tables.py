@@ -154,6 +154,10 @@ def test_moved_are_the_images_that_every_attack_moved():
     found = tables.values(sides, moved=True)
     assert found["random"]["IN"] == [[80.0]] and found["topk"]["IN"] == [[30.0]]
     assert tables.values(sides, common=True)["random"]["IN"] == [[100.0, 80.0]]
+    rows = tables.moved(sides, dataset="toy", columns=["IN"]).set_index("attack")
+    assert rows["mean"].to_dict() == pytest.approx({"random": 80, "topk": 30}) and set(rows["images"]) == {1}
+    sides["topk"] = seeds(record([None, None, None], [1]))
+    assert tables.moved(sides, dataset="toy", columns=["IN"])["mean"].isna().all()
 
 
 def test_which_metrics_are_pairs():

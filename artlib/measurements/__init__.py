@@ -6,6 +6,7 @@ from artlib.measurements.alignment import Alignment
 from artlib.measurements.attribution_robustness import AttributionRobustness
 from artlib.measurements.auto_attack import AutoAttack
 from artlib.measurements.corruptions import CorruptionAccuracy
+from artlib.measurements.lens_attack import LensAttack
 from artlib.measurements.localization import Localization
 from artlib.measurements.masking import Masking
 from artlib.measurements.measurement import Measurement, Metric, first_correct, predictions
@@ -47,6 +48,7 @@ __all__ = [
     "AttributionRobustness",
     "AutoAttack",
     "CorruptionAccuracy",
+    "LensAttack",
     "Localization",
     "Masking",
     "Measurement",

@@ -1,11 +1,13 @@
 """IN and K of attributions that draw."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from known_models import network, pictures
 
 from artlib.attributions import gradshap, heatmap, smoothgrad
-from artlib.measurements import AttributionRobustness, OtherAttribution
+from artlib.measurements import AttributionRobustness, LensAttack, OtherAttribution
 from artlib.measurements.measurement import floats
 
 SMALL = dict(images=6, k=8, steps=2, ig_steps=5, attack_ig_steps=3, chunk=64)
@@ -62,3 +64,15 @@ def test_a_setting_that_cannot_be_is_refused_at_the_door(settings, words):
     with pytest.raises(ValueError) as caught:
         OtherAttribution(**SMALL, **settings)
     assert words in str(caught.value)
+
+
+def test_of_lens_the_attack_has_t_pixels_and_the_measures_k():
+    """With t = k it is the plain measurement; else the images are those of an attack of t pixels, scored on k."""
+    plain, model, images = AttributionRobustness(**SMALL, attribution="gradient"), network(), pictures()
+    same, other = (LensAttack.like(plain, t=t) for t in (plain.k, 20))
+    x, wide = (m.attack(model, images, progress=False).x_adv for m in (plain, replace(plain, k=20)))
+    torch.testing.assert_close(same.attack(model, images, progress=False).x_adv, x, rtol=0, atol=0)
+    found = other.attack(model, images, progress=False)
+    torch.testing.assert_close(found.x_adv, wide, rtol=0, atol=0)
+    assert not torch.equal(wide, x)
+    torch.testing.assert_close(other.compare(found), plain.compare(found), equal_nan=True)
