@@ -36,12 +36,13 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 # B.1's learning rate and weight decay, with which public ImageNet weights are fine-tuned at the CPU presets, too.
 FINE_TUNED = dict(lr=0.01, weight_decay=1e-4)
-# At `cpu`, where a data set is smaller or has a network of its own: Chen et al.'s, which has no batch normalisation.
+PLAIN = dict(optimizer="adam", lr=1e-3)  # of Chen et al.'s networks, rar-..., there: they have no batch normalisation
+# At `cpu`, where a data set is smaller or has a network of its own.
 CPU_RECIPES: dict[str, dict[str, Any]] = {
     "gtsrb": dict(epochs=6, batch_size=64),
     "flower17": dict(arch="wrn-10-2-half", epochs=24, batch_size=32),
-    "mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
-    "fashion_mnist": dict(arch="rar-cnn", epochs=6, batch_size=64, optimizer="adam", lr=1e-3),
+    "mnist": dict(arch="rar-cnn", epochs=6, batch_size=64),
+    "fashion_mnist": dict(arch="rar-cnn", epochs=6, batch_size=64),
     "cub200": dict(arch="squeezenet1_1-pretrained", epochs=10, batch_size=32),
 }
 CPU_IMAGES = 300  # that are attacked, of the data sets above
@@ -187,7 +188,11 @@ def recipe(
     if preset == "cpu":
         values |= CPU_RECIPES.get(dataset, {})
     if preset in CPU_PRESETS:
-        if changes.get("arch", values["arch"]).endswith("-pretrained"):
+        values = dict(optimizer=Recipe.optimizer, weight_decay=Recipe.weight_decay) | values
+        arch = changes.get("arch", values["arch"])
+        if arch.startswith("rar-"):
+            values |= PLAIN
+        if arch.endswith("-pretrained"):
             alone = CPU_ALONE.get((dataset, training.name), {}) if preset == "cpu" else {}
             values |= FINE_TUNED | alone
         values |= dict(size=image_size(preset, dataset), limit=limits(preset, dataset)[0], augment=None, per_class=None)
@@ -195,7 +200,9 @@ def recipe(
         of_art = CUB_ART if training.name == "art" else {}
         values = {**CUB, **of_art, **{k: v for k, v in values.items() if k in ("epochs", "schedule")}}
     elif preset == "gpu":
-        values |= dict(epochs=min(values["epochs"], paper_recipe(dataset, training, protocol=protocol).epochs))
+        published = paper_recipe(dataset, training, protocol=protocol)
+        shorter = dict(epochs=min(values["epochs"], published.epochs), schedule=values["schedule"])
+        values = values | shorter if published.arch.startswith("wrn") else shorter
     grows = preset == "quick" or (preset == "cpu" and dataset in CPU_WARMUP)
     training = training.eased(steps=ATTACK_STEPS.get(preset), warmup=WARMUP if grows else None)
     if alone:
