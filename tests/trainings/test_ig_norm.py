@@ -374,7 +374,7 @@ def test_their_norm_of_the_batch_is_the_sum_of_ours():
     same(F.cross_entropy(net(x), y, reduction="sum") + flat, 3 * losses.total)
 
 
-def updates(dataset, *, lr, most):
+def updates(dataset, *, lr, most, kind=IgNorm):
     """Losses of so many updates, until the weights are not finite: m = 50, 7 steps of 5 points, 8/255, lambda 1.
 
     Of their ResNet without batch normalisation, with one block a stage, images of 16 x 16 and batches of 4: with theirs
@@ -384,7 +384,7 @@ def updates(dataset, *, lr, most):
         images = data.load(dataset, "train", size=16, limit=400)
     except FileNotFoundError:
         pytest.skip(f"{dataset} is not in the data folder")
-    settings = dict(dataset=dataset, training=IgNorm.of(dataset), arch="rar-resnet-1", size=16, limit=400)
+    settings = dict(dataset=dataset, training=kind.of(dataset), arch="rar-resnet-1", size=16, limit=400)
     recipe, losses = Recipe(**settings, batch_size=4, lr=lr), []
     state = fitting.first_state(recipe, images)
     for step, v, labels in fitting._batches(recipe, images, 100, start=0):
@@ -397,10 +397,11 @@ def updates(dataset, *, lr, most):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("dataset", ["cifar10", "gtsrb"])
-def test_five_hundred_updates_at_the_published_settings_are_finite(dataset):
+def test_five_hundred_updates_at_the_published_settings_are_finite(dataset, kind):
     """At their rate of 0.001, for the mean."""
-    losses = updates(dataset, lr=0.001, most=500)
+    losses = updates(dataset, lr=0.001, most=500, kind=kind)
     assert len(losses) == 500 and all(map(math.isfinite, losses))
 
 
