@@ -60,7 +60,7 @@ class Training(Settings):
     title: ClassVar[str]  # for readers
     color: ClassVar[str]  # in every figure
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: what the papers print
-    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: of `Recipe`, where it was published with its own
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: of a `Recipe` of its own
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by protocol: where it departs from the defaults
     released: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: where "authors" departs once more
 

@@ -128,6 +128,8 @@ PGD = {"cifar10": (10, 2), "svhn": (7, 2.5), "gtsrb": (7, 2), "flower17": (7, 2.
 @pytest.mark.parametrize("dataset", A3)
 def test_the_papers_recipe(dataset, name, protocol):
     r = paper_recipe(dataset, name, protocol=protocol)
+    if dataset in r.training.recipes:  # published with one of its own
+        return
     told = (r.arch, r.batch_size, r.epochs, r.lr, r.weight_decay, r.milestones, r.augment, r.per_class)
     assert told == A3[dataset]
     assert (r.dataset, type(r.training), r.size, r.limit) == (dataset, TRAININGS[name], None, None)
@@ -234,3 +236,21 @@ def test_weights_are_in_the_dtype_of_the_precision():
     found = {p: Recipe(precision=p).dtype for p in ("float64", "float32", "tf32", "bf16")}
     assert found.pop("float64") == torch.float64 and set(found.values()) == {torch.float32}
     assert Recipe(**TINY).dtype == torch.float64
+
+
+CHEN = {  # facts §2; epochs are their updates times their batch over the images of an epoch
+    "mnist": ("rar-cnn", 50, round(100_000 * 50 / 60_000), "adam", 1e-4, 0.0, ()),
+    "fashion_mnist": ("rar-cnn", 50, round(100_000 * 50 / 60_000), "adam", 1e-4, 0.0, ()),
+    "gtsrb": ("rar-resnet-2", 64, round(70_001 * 64 / 430_000), "sgd", 1e-2, 2e-4, ((9, 0.1),)),
+    "flower17": ("rar-resnet-1", 16, round(70_001 * 16 / 17_000), "sgd", 1e-3, 2e-4, ((56, 0.1),)),
+}
+
+
+@pytest.mark.parametrize("name", ["ig-norm", "ig-sum-norm"])
+@pytest.mark.parametrize("dataset", CHEN)
+def test_the_recipes_of_chen_et_al(dataset, name):
+    r = paper_recipe(dataset, name)
+    assert (r.arch, r.batch_size, r.epochs, r.optimizer, r.lr, r.weight_decay, r.milestones) == CHEN[dataset]
+    assert (r.training.points, r.training.attack_points) == (50, 10 if "mnist" in dataset else 5)
+    weight = {"gtsrb": (1, 1), "flower17": (0.1, 0.1)}.get(dataset, (1, 0.1))[name == "ig-sum-norm"]
+    assert r.training.weight == weight
