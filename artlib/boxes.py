@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,13 +32,15 @@ _ASKED = {
     "top1_loc": (("gradient", "cam"), "curve", "otsu", True),
     "top1_seg": (("gradient", "ig"), "mask_curve", "seg_otsu", True),
 }
+Threshold = float | tuple[float, float]  # or two: of images with an even index, and of those with an odd one
+_HALF, _ODD = "the other half", "threshold, odd"
 _BY_THRESHOLD = ["training", "explanation", "threshold from", "threshold", "mean", "low", "high", "images"]
 # The released code's, of which the paper's numbers are (C-36); of masks there are none.
 _FIXED = {"gradient": Localization.gradient_threshold, "cam": Localization.cam_threshold}
 
 
 def by_threshold(
-    test: Mapping[str, dict], train: Mapping[str, dict], asked: str = "gt_known", *, least: float = 0.5
+    test: Mapping[str, dict], train: Mapping[str, dict] | None, asked: str = "gt_known", *, least: float = 0.5
 ) -> "pd.DataFrame":
     """gt_known, top1_loc or top1_seg with the threshold chosen in several ways: one row each.
 
@@ -46,6 +48,10 @@ def by_threshold(
     training, explanation, threshold from, threshold, mean, low, high (percent, Wilson's interval), images. "training
     images" is the best threshold on those, "each image alone" Otsu's, which needs no box at all, "test images" the best
     threshold there: an upper bound (MaxBoxAcc). Of boxes "released code" is what the records have at 0.2 and 0.1.
+
+    train None: there are no other images to choose on, and "the other half" stands for "training images". The halves
+    are the images with an even and with an odd index. Each image is scored at the threshold that is best on the half it
+    is not in: even ones at "threshold", odd ones at "threshold, odd". Near-duplicates may lie in both halves.
     """
     import pandas as pd
 
@@ -58,9 +64,14 @@ def by_threshold(
             known = torch.tensor([v is not None for v in values[f"{name}_{otsu}"]])  # not every image has a mask
             curves = _curves(record, f"{name}_{column}")
             alone = torch.tensor([bool(v) for v in values[f"{name}_{otsu}"]])
-            found = {"training images": _curves(train[training], f"{name}_{column}"), "test images": curves[known]}
-            chosen = {how: localization.best_threshold(each, least=least) for how, each in found.items()}
-            hits = {how: curves[:, localization.THRESHOLDS.index(t)] >= least for how, t in chosen.items()}
+            best = partial(localization.best_threshold, least=least)
+            if train is None:
+                odd = torch.tensor(values["index"]) % 2 == 1
+                chosen = {_HALF: (best(curves[odd]), best(curves[~odd]))}
+            else:
+                chosen = {"training images": best(_curves(train[training], f"{name}_{column}"))}
+            chosen["test images"] = best(curves[known])
+            hits = {how: _at(record, f"{name}_{column}", at) >= least for how, at in chosen.items()}
             hits["each image alone"] = alone
             if asked != "top1_seg":
                 chosen["released code"] = _FIXED[name]
@@ -68,7 +79,9 @@ def by_threshold(
             for how, hit in hits.items():
                 row = {"training": training, "explanation": name, "threshold from": how}
                 hit = (hit & correct if top1 else hit)[known]
-                rows.append(row | {"threshold": chosen.get(how, float("nan"))} | _share(hit))
+                at = chosen.get(how, float("nan"))
+                told = {"threshold": at[0], _ODD: at[1]} if how == _HALF else {"threshold": at}
+                rows.append(row | told | _share(hit))
     return pd.DataFrame(rows, columns=None if rows else _BY_THRESHOLD)
 
 
@@ -90,28 +103,36 @@ def _curves(record: dict, column: str) -> Tensor:
     return torch.tensor(record["values"][column], dtype=torch.float64)
 
 
+def _at(record: dict, column: str, threshold: Threshold) -> Tensor:
+    """Each image's IoU at its threshold."""
+    even, odd = threshold if isinstance(threshold, tuple) else (threshold, threshold)
+    places = [localization.THRESHOLDS.index(odd if i % 2 else even) for i in record["values"]["index"]]
+    return _curves(record, column)[torch.arange(len(places)), places]
+
+
 def _share(hits: Tensor) -> dict[str, float]:
     hits = hits.double()
     low, high = wilson_interval(hits.sum().item(), len(hits))
     return {"mean": 100 * hits.mean().item(), "low": 100 * low, "high": 100 * high, "images": len(hits)}
 
 
-def hits(record: dict, asked: str, explanation: str, threshold: float, *, least: float = 0.5) -> list[float]:
-    """What is asked as in `by_threshold`, at one threshold: 100 or 0 per image, in the order of the record.
+def hits(record: dict, asked: str, explanation: str, threshold: Threshold, *, least: float = 0.5) -> list[float]:
+    """What is asked as in `by_threshold`, at what `chosen` gives: 100 or 0 per image, in the order of the record.
 
     Images without a mask are left out.
     """
     _, column, otsu, top1 = _ASKED[asked]
-    hit = _curves(record, f"{explanation}_{column}")[:, localization.THRESHOLDS.index(threshold)] >= least
+    hit = _at(record, f"{explanation}_{column}", threshold) >= least
     known = [v is not None for v in record["values"][f"{explanation}_{otsu}"]]
     right = record["values"]["correct"] if top1 else [1] * len(known)
     return [100.0 * (h and bool(r)) for h, r, k in zip(hit.tolist(), right, known, strict=True) if k]
 
 
-def chosen(found: "pd.DataFrame", explanation: str) -> dict[str, float]:
-    """Of `by_threshold`, the thresholds chosen on training images, by training."""
-    rows = found[(found["threshold from"] == "training images") & (found["explanation"] == explanation)]
-    return dict(zip(rows["training"], rows["threshold"], strict=True))
+def chosen(found: "pd.DataFrame", explanation: str) -> dict[str, Threshold]:
+    """Of `by_threshold`, the thresholds chosen on training images, or each half's, chosen on the other, by training."""
+    rows = found[found["threshold from"].isin(["training images", _HALF]) & (found["explanation"] == explanation)]
+    each = rows[["threshold", _ODD]].apply(tuple, axis=1) if _HALF in set(rows["threshold from"]) else rows["threshold"]
+    return dict(zip(rows["training"], each, strict=True))
 
 
 def at_chosen(test: Mapping[str, dict], found: "pd.DataFrame", *, least: float = 0.5) -> dict[str, dict]:
@@ -124,7 +145,7 @@ def at_chosen(test: Mapping[str, dict], found: "pd.DataFrame", *, least: float =
         values = dict(record["values"])
         correct = torch.tensor(values["correct"], dtype=torch.bool)
         for name, threshold in at.items():
-            overlap = _curves(record, f"{name}_curve")[:, localization.THRESHOLDS.index(threshold[training])]
+            overlap = _at(record, f"{name}_curve", threshold[training])
             hit = overlap >= least
             values[f"{name}_iou"], values[f"{name}_gt_known"] = overlap.tolist(), hit.int().tolist()
             values[f"{name}_top1_loc"] = (hit & correct).int().tolist()

@@ -79,6 +79,27 @@ def test_images_without_a_mask_are_left_out():
     assert shown.loc[("Natural", "ig"), "each image alone"].startswith("33.3 (")  # images 1 and 3 are correct: one
 
 
+def test_without_other_images_each_half_takes_the_threshold_of_the_other():
+    """Images 0 and 2 both hold from 0.01 to 0.1: six thresholds, of which 0.04 is the fourth; images 1 and 3 at 0.01.
+
+    So 0 and 2 are scored at 0.01 and hit, 1 and 3 at 0.04 and miss. All four hold at 0.01: chosen on themselves, 100 %.
+    """
+    alone = record(0.1, 0.9, 0.01, 0.02, correct=(1, 0, 1, 1))
+    alone["values"]["index"] = [0, 2, 1, 3]
+    found = boxes.by_threshold({"art": alone}, None).set_index(["explanation", "threshold from"])
+    for name in ("gradient", "cam"):
+        row = found.loc[(name, "the other half")]
+        assert row[["threshold", "threshold, odd", "mean", "images"]].tolist() == [0.01, 0.04, 50, 4]
+        assert found.loc[(name, "test images"), ["threshold", "mean"]].tolist() == [0.01, 100]
+        assert (name, "training images") not in found.index
+    at = boxes.at_chosen({"art": alone}, found.reset_index())["art"]["values"]
+    assert at["cam_gt_known"] == [1, 1, 0, 0] and at["cam_iou"] == [0.8, 0.8, 0.1, 0.1]
+    masks = boxes.by_threshold({"art": alone}, None, "top1_seg")  # image 2 is classified wrongly
+    assert boxes.chosen(masks, "ig") == {"art": (0.01, 0.04)}
+    assert boxes.hits(alone, "top1_seg", "ig", (0.01, 0.04)) == [100, 0, 0, 0]
+    assert boxes.side_by_side(masks).loc[("ART", "ig"), "the other half"].startswith("25.0 (")
+
+
 def birds(*truth) -> ImageSet:
     images = torch.zeros(len(truth), 3, 20, 20, dtype=torch.uint8)
     return ImageSet(images, torch.zeros(len(truth), dtype=torch.int64), ("a", "b"), torch.tensor(truth), name="birds")
