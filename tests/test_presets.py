@@ -1,5 +1,6 @@
 """Every preset gives recipes and measurements that can run, and `paper` gives the paper's."""
 
+import inspect
 import itertools
 import math
 from dataclasses import dataclass, fields, replace
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from artlib import data, models, presets, results
+from artlib import attacks, data, models, presets, results
 from artlib.data import SETS
 from artlib.measurements import MEASUREMENTS, Accuracy, AttributionRobustness, Measurement
 from artlib.settings import Count
@@ -254,6 +255,34 @@ def test_paper_is_the_paper(dataset, protocol):
         found = presets.measurement("paper", name, dataset=dataset, protocol=protocol, seed=2)
         assert found == kind.of(dataset, protocol=protocol, seed=2)
     assert presets.LIMITS["paper"] == (None, None) and presets.image_size("paper", dataset) is None
+
+
+# Settings that other works publish, of attacks and trainings, and of ART's Section 5 (facts §4, 7 to 9).
+SPSA = dict(steps=100, samples=128, delta=0.01, step_size=0.01)  # the usual numbers: neither paper gives any
+THREATS = dict(images=1000, eps=8 / 255, strong_steps=100, long_steps=500, l2_eps=1.0, l2_steps=40)
+MOVES = dict(pixels=3, degrees=30)
+MANIPULATION = dict(steps=1500, step_size=2e-4)
+PUBLISHED = [
+    (attacks.targeted, dict(weight=1e11, keep_weight=1e6, beta=(10, 100), ball=None, **MANIPULATION)),
+    (MEASUREMENTS["targeted"], dict(images=1000, eps=None, points=30, **MANIPULATION)),
+    (attacks.spsa, SPSA),
+    (MEASUREMENTS["other_threats"], THREATS | {f"spsa_{name}": value for name, value in SPSA.items()}),
+    (attacks.spatial, dict(grid=(5, 5, 31), draws=10, **MOVES)),
+    (MEASUREMENTS["other_threats"], dict(spatial_shifts=5, spatial_turns=31, spatial_draws=10, **MOVES)),
+    (attacks.synthesize, dict(eps=30, step_size=0.5, steps=60)),  # Santurkar et al. for CIFAR-10
+    (TRAININGS["cure"], dict(weight=4, h=0.6)),  # 3 of images divided by a standard deviation of 0.2
+    (TRAININGS["lga"], dict(eps=4 / 255, l2=0.01, cosine=0.1)),
+    (TRAININGS["trades"], dict(weight=6)),  # 1 / lambda
+]
+
+
+@pytest.mark.parametrize(("of", "told"), PUBLISHED, ids=[of.__name__ for of, _ in PUBLISHED])
+def test_settings_of_other_works_are_the_published_ones(of, told):
+    if isinstance(of, type):
+        found = {f.name: getattr(of.of("cifar10"), f.name) for f in fields(of)}
+    else:
+        found = {name: parameter.default for name, parameter in inspect.signature(of).parameters.items()}
+    assert {name: found[name] for name in told} == told
 
 
 def test_art_has_its_papers_constants_at_every_preset():

@@ -11,10 +11,11 @@ from known_models import Useless, half_bright, halves, network, pictures
 from torch import nn
 
 from artlib import paths
+from artlib.attacks import L2, Linf, pgd, spatial, spsa
 from artlib.data import ImageSet, downloads
 from artlib.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from artlib.digest import code_digest
-from artlib.measurements import Accuracy, AccuracyCurve, CorruptionAccuracy, OtherThreats, transfer
+from artlib.measurements import Accuracy, AccuracyCurve, CorruptionAccuracy, OtherThreats, predictions, transfer
 from artlib.measurements.accuracy_curve import BALLS
 from artlib.paper import table
 
@@ -157,6 +158,35 @@ def test_threats_on_a_linear_network():
     assert set(found) == set(OtherThreats.metrics)
 
 
+def test_each_column_is_its_attack_with_its_settings():
+    """On a network that no two of the attacks fool alike, nor one with the settings of another."""
+    model, images = other(), pictures(60)
+    images = replace(images, labels=predictions(model, images))
+    asked = OtherThreats(
+        seed=3, eps=16 / 255, step_size=2 / 255, strong_steps=2, long_steps=5, restarts=4,
+        l2_eps=0.5, l2_steps=3, l2_step_size=0.15, spsa_steps=4, spsa_samples=8, spsa_delta=0.3, spsa_step_size=0.05,
+        spatial_shifts=2, spatial_turns=3, spatial_draws=4, pixels=1.0, degrees=15.0,
+    )  # fmt: skip
+    found = asked(model, images, progress=False)
+    x, y = images.images[found["index"]].double() / 255, images.labels[found["index"]]
+
+    def by(attack, **options):
+        return attack(model, x, y, generator=torch.Generator().manual_seed(3), **options)
+
+    in_linf, moves = dict(ball=Linf(16 / 255), step_size=2 / 255), dict(pixels=1.0, degrees=15.0)
+    ends = {
+        "pgd_100": by(pgd, steps=2, **in_linf),
+        "pgd_500": by(pgd, steps=5, restarts=4, **in_linf),
+        "spsa": by(spsa, steps=4, samples=8, delta=0.3, **in_linf | dict(step_size=0.05)),
+        "l2_pgd_40": by(pgd, ball=L2(0.5), steps=3, step_size=0.15),
+        "spatial": by(spatial, grid=(2, 2, 3), **moves).x_adv,
+        "spatial_random": by(spatial, grid=None, draws=4, **moves).x_adv,
+    }
+    expected = {column: (model(end).argmax(1) == y).double() for column, end in ends.items()}
+    assert [column for column, held in expected.items() if not torch.equal(found[column], held)] == []
+    assert len({tuple(held.tolist()) for held in expected.values()}) == len(OtherThreats.metrics)
+
+
 def test_the_long_attack_starts_more_than_once_where_its_numbers_mean_something():
     found = {p: OtherThreats.of("cifar10", preset=p).restarts for p in ("smoke", "quick", "cpu", "gpu", "paper")}
     assert list(found.values()) == [1, 1, 2, 5, 5]
@@ -184,7 +214,7 @@ def other() -> torch.nn.Module:
     return model
 
 
-def test_transfer_has_accuracy_on_its_diagonal():
+def test_transfer_has_accuracy_on_its_diagonal_and_elsewhere_what_one_model_makes_of_anothers_images():
     attack, models = Accuracy(eps=0.06, steps=5, images=15), {"a": network(), "b": other()}
     found = transfer(models, pictures(), attack=attack, progress=False)
     for name, model in models.items():
@@ -192,6 +222,12 @@ def test_transfer_has_accuracy_on_its_diagonal():
         torch.testing.assert_close(found[name][f"from_{name}"], 100 * alone["adversarial"])
         torch.testing.assert_close(found[name]["natural"], 100 * alone["natural"].double())
         assert set(found[name]) == {"from_a", "from_b", "natural"}
+    x, y = pictures().images[alone["index"]].double() / 255, pictures().labels[alone["index"]]
+    for source, target in (("a", "b"), ("b", "a")):
+        options = dict(ball=Linf(0.06), steps=5, step_size=2 / 255, generator=torch.Generator().manual_seed(0))
+        right = models[target](pgd(models[source], x, y, **options)).argmax(1) == y
+        assert torch.equal(found[target][f"from_{source}"], 100 * right.double())
+        assert not torch.equal(found[target][f"from_{source}"], found[source][f"from_{source}"])
 
 
 def test_what_comes_from_itself_comes_from_its_twin():

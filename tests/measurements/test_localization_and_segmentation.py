@@ -144,6 +144,24 @@ def test_masks_count_where_the_network_is_correct_and_an_image_without_one_has_n
         assert found[f"{name}_mask_curve"].shape == (4, len(loc.THRESHOLDS))
 
 
+def test_masks_are_of_means_over_five_by_five_pixels(generator):
+    """The size is ours (facts §10). At the border over those inside the map."""
+    model, images = Looks().double(), scene()
+    model.weight.data = torch.rand(2, SIZE, SIZE, generator=generator, dtype=F64)
+    model.window.weight = model.weight
+    found = Segmentation(gradient_threshold=0.6, ig_threshold=0.6, ig_steps=2)(model, images, progress=False)
+    for i, index in enumerate(found["index"].tolist()):
+        gradient = model.weight.detach()[images.labels[index]]
+        for name, m in (("gradient", gradient), ("ig", gradient * images.images[index, 0] / 255)):
+            windows = [[m[max(0, r - 2) : r + 3, max(0, c - 2) : c + 3] for c in range(SIZE)] for r in range(SIZE)]
+            mean = torch.tensor([[window.mean() for window in row] for row in windows])
+            mask = mean >= mean.min() + 0.6 * (mean.max() - mean.min())
+            overlap = (mask & images.masks[index]).sum().item() / (mask | images.masks[index]).sum().item()
+            assert found[f"{name}_mask_iou"][i].item() == pytest.approx(overlap)
+            curve = found[f"{name}_mask_curve"][i]
+            assert curve[loc.THRESHOLDS.index(0.6)].item() == pytest.approx(overlap, abs=1e-6)
+
+
 def test_images_without_boxes_or_masks_are_refused():
     images = replace(scene(), boxes=None, masks=None)
     with pytest.raises(ValueError, match="toy have no boxes; blossoms and cub200 have"):

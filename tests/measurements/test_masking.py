@@ -1,9 +1,11 @@
 """Signs of masked gradients, on networks that have none and on one whose gradients are of no use."""
 
 import torch
+import torch.nn.functional as F
 from known_models import Useless, half_bright, halves, network, pictures
 from torch import nn
 
+from artlib.attacks import Linf, pgd
 from artlib.measurements import Accuracy, Masking
 
 SMALL = dict(steps=4, longer=3, corners=3)
@@ -15,6 +17,17 @@ def test_of_a_linear_network_one_step_does_all_and_every_loss_is_above_the_one_b
     difference = (found["loss_long"] - found["loss_one"]).abs()
     assert difference.max() < 1e-12 and (found["loss_pgd"] - found["loss_one"]).abs().max() < 1e-12
     assert (found["loss_random"] < found["loss_one"]).all() and (found["loss_clean"] < found["loss_one"]).all()
+
+
+def test_losses_are_those_of_one_step_of_the_steps_and_of_so_many_times_as_many():
+    """Twelve steps of half a level are still inside the ball, so that every one counts."""
+    images, model = pictures(), network()
+    found = Masking(steps=4, longer=3, step_size=0.5 / 255)(model, images, progress=False)
+    x, y = images.images[found["index"]].double() / 255, images.labels[found["index"]]
+    for column, steps, step_size in (("one", 1, 8 / 255), ("pgd", 4, 0.5 / 255), ("long", 12, 0.5 / 255)):
+        x_adv = pgd(model, x, y, ball=Linf(8 / 255), steps=steps, step_size=step_size, random_start=False)
+        torch.testing.assert_close(found[f"loss_{column}"], F.cross_entropy(model(x_adv), y, reduction="none"))
+    assert (found["loss_pgd"] < found["loss_long"] - 1e-4).all()
 
 
 def test_of_a_network_without_batch_normalisation_the_statistics_do_not_matter():

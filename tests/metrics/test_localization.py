@@ -1,5 +1,6 @@
 """Boxes and masks of maps: small maps by hand, components of scipy and scikit-image, and a window that is cut out."""
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -237,6 +238,32 @@ def test_the_authors_average_is_inflated():
     assert 100 * authors.reported(rates) == pytest.approx(85.3, abs=0.05)
     assert 100 * authors.reported(rates.flip(0)) == pytest.approx(64.7, abs=0.05)
     assert authors.reported(torch.ones(9)) == 1
+
+
+def unit(maps: np.ndarray) -> np.ndarray:
+    return (maps - maps.min()) / (maps.max() - maps.min())
+
+
+def levels_written_out(maps: np.ndarray) -> np.ndarray:
+    """C-36: what `coloured` rounds: the luminance of cubehelix's whole numbers, each map by itself."""
+    red, green, blue = np.floor(255 * np.stack([matplotlib.colormaps["cubehelix"](unit(m))[..., :3] for m in maps])).T
+    return (0.299 * red + 0.587 * green + 0.114 * blue).T
+
+
+def smoothed_written_out(gradient: np.ndarray) -> np.ndarray:
+    """C-36: what `grey` colours."""
+    maps = unit(np.abs(gradient).mean(1))
+    maps = [(m - m.mean()) / m.std(ddof=1) for m in maps]
+    maps = unit(np.stack([m.clip(*np.percentile(m, [2, 98])) for m in maps]))
+    maps = [ndimage.convolve(m, np.full((3, 3), 1 / 9), mode="constant") for m in maps]
+    return np.stack([ndimage.gaussian_filter(m, 3) for m in maps])
+
+
+def test_the_authors_levels_are_the_steps_of_the_released_code_written_out(generator):
+    x = torch.randn(3, 3, 24, 20, generator=generator, dtype=F64) * torch.tensor([1.0, 5, 0.2]).view(-1, 1, 1, 1)
+    for found, of in ((authors.grey(x), smoothed_written_out(x.numpy())), (authors.coloured(x[:, 0]), x[:, 0].numpy())):
+        assert torch.equal(found, found.round())
+        np.testing.assert_allclose(found.numpy(), levels_written_out(of), rtol=0, atol=0.5 + 1e-9)
 
 
 def test_what_is_batch_wide_in_the_authors_map_cancels(generator):
