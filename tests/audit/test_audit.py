@@ -468,6 +468,14 @@ def test_the_report_stands_alone_and_follows_its_schema(tmp_path):
     assert found._repr_html_().count("<table") == 2
 
 
+def test_one_image_has_means_without_intervals():
+    found = run(net(), pixels(8, 3, 10, 10), questions=Questions(**FEW_AT | dict(images=1)))
+    told = found.plain()["explanations"]
+    assert all(row["low"] is row["high"] is None and row["mean"] is not None for row in told)
+    assert re.fullmatch(r"\d+\.\d", found.board()["IN"].iloc[0])
+    assert all("nan" not in shown for shown in (repr(found), found._repr_html_(), found.html().split("<details>")[0]))
+
+
 OTHER = dict(explanation="gradient, topk", metric="IM", mean=1.0, low=0.0, high=2.0, images=3)
 
 
