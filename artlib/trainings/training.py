@@ -60,7 +60,7 @@ class Training(Settings):
     title: ClassVar[str]  # for readers
     color: ClassVar[str]  # in every figure
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: what the papers print
-    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: of `Recipe`, where it was published with its own
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: of `Recipe`, if published with its own
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by protocol: where it departs from the defaults
     released: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by data set: where "authors" departs once more
 
@@ -110,7 +110,7 @@ class Training(Settings):
         raise NotImplementedError
 
 
-RADIUS = {"cub200": 2 / 255, "mnist": 0.3, "fashion_mnist": 0.1}  # ART, B.1; Chen et al. (facts §2); else 8/255
+RADIUS = {"cub200": 2 / 255, "mnist": 0.3, "fashion_mnist": 0.1}  # ART, B.1; Chen et al.'s code; else 8/255
 
 
 @dataclass(frozen=True)
