@@ -174,8 +174,11 @@ def status(a: argparse.Namespace) -> None:
         print(f"recorded  {name}: {about['preset']} preset, {about['title']}, commit {about['commit']}")
     found = [path for folder in (results.RECORDED, results.MODELS) for path in sorted(folder.glob("*.safetensors"))]
     states = {path: results.state(path) for path in found}
-    for path, state in states.items():
-        print(f"model     {path.name}: {state}")
+    named = {path: results.named(path) for path in found}
+    for path in sorted(found, key=named.get, reverse=True):  # the others below
+        print(f"{'model' if named[path] else 'other':10}{path.name}: {states[path]}")
+    if not all(named.values()):
+        print("other     no preset's recipe, as it is now, names these: rows of grids, changed settings, older recipes")
     if any("has changed" in state for state in states.values()):
         print(
             "changed   models of other training code are used as they are, and recorded tables name the commit that "

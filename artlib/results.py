@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from artlib import distributed, files, models, trainings
+from artlib import distributed, files, models, presets, trainings
 from artlib.data import ImageSet
 from artlib.digest import code_digest
 from artlib.measurements import MEASUREMENTS, Measurement
@@ -133,6 +133,19 @@ def state(path: Path) -> str:
         return told
     stale = "" if path.parent == RECORDED else "stale: "  # a recorded one is what its table names
     return f"{told}; {stale}the training code has changed since"
+
+
+def named(path: Path) -> bool:
+    """Whether a recipe of a preset, as presets are now, names this model, with its network; a grid's rows none does."""
+    try:
+        metadata = files.read_tensors(path)[1]
+        record = _record(path, metadata)
+        recipe, training = record["recipe"], training_kind(record["recipe"]).name
+        same = dict(dataset=recipe["dataset"], seed=recipe["seed"], arch=recipe["arch"])
+        asked = [presets.recipe(p, training, protocol=o, **same) for p in presets.PRESETS for o in trainings.PROTOCOLS]
+        return metadata["key"] in [one.key(record["data"]["fingerprint"]) for one in asked]
+    except (ValueError, KeyError):
+        return False
 
 
 @cache

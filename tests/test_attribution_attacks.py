@@ -1,4 +1,4 @@
-"""artlib.attribution_attacks against a plain transcription, one image at a time, of the attack in facts §2."""
+"""artlib.attribution_attacks against a plain transcription, one image at a time, of Chen et al.'s attack."""
 
 import math
 from dataclasses import dataclass, replace

@@ -206,7 +206,7 @@ def test_what_is_stopped_says_so(monkeypatch, capsys):
     ]
 
 
-def test_status_names_what_is_recorded_stored_and_unfinished(models, capsys):
+def test_status_names_what_is_recorded_stored_and_unfinished(models, capsys, monkeypatch):
     main(["judge", *SMOKE, "--training", "natural", "--measurement", "accuracy"])
     (models / "half.checkpoint").write_bytes(b"")
     capsys.readouterr()
@@ -216,6 +216,9 @@ def test_status_names_what_is_recorded_stored_and_unfinished(models, capsys):
     assert re.search(rf"^model     {re.escape(path.name)}: commit [0-9a-f]{{7}}, 0 minutes$", out, re.MULTILINE)
     assert "stopped   half.checkpoint" in out and f"measurements in {models}: 1" in out
     assert "recorded  table1-cifar10-paper-seed0+1: cpu preset" in out
+    monkeypatch.setitem(presets.RECIPES["smoke"], "lr", 0.04)
+    main(["status"])
+    assert re.search(rf"^other     {re.escape(path.name)}: commit", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_exit_status_of_the_command():

@@ -168,7 +168,7 @@ def test_threshold_20_is_torchs_softplus_with_its_vanishing_second_derivative():
     x = torch.linspace(-1, 1, 400, dtype=F64)  # not 0.4 itself, where rounding decides
     ours = value_and_two_derivatives(Softplus(50.0, threshold=20.0), x)
     same(ours, value_and_two_derivatives(nn.Softplus(50.0, 20.0), x))
-    assert (ours[2][x > 0.4] == 0).all()  # linear there (facts C-14), where the exact function still bends
+    assert (ours[2][x > 0.4] == 0).all()  # linear there (C-14), where the exact function still bends
     exact = value_and_two_derivatives(Softplus(50.0), torch.tensor([0.41], dtype=F64))[2]
     assert math.isclose(exact.item(), 50 * math.exp(-50 * 0.41), rel_tol=1e-6)
 
@@ -528,12 +528,12 @@ def test_inside_checked_nothing_is_looked_at_and_outside_it_is_again():
 
 
 @pytest.mark.parametrize(("build", "count"), [((28, 10, 10), 36_479_194), ((40, 2, 10), 2_243_546)])
-def test_parameter_counts_are_the_released_ones(build, count):  # facts §11
+def test_parameter_counts_are_the_released_ones(build, count):  # ART's classes
     with torch.device("meta"):
         assert models.parameter_count(models.wide_resnet.wide_resnet(*build)) == count
 
 
-def test_rar_networks_have_the_published_layers():  # facts §2
+def test_rar_networks_have_the_published_layers():  # by Chen et al.
     with torch.device("meta"):
         cnn, one, two = models.chen.rar_cnn(10), models.chen.rar_resnet(1, 17), models.chen.rar_resnet(2, 43)
     assert models.parameter_count(cnn) == 26 * 32 + (25 * 32 + 1) * 64 + (7 * 7 * 64 + 1) * 1024 + 1025 * 10

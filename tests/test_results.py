@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from artlib import files, provenance, results, trainings
+from artlib import files, presets, provenance, results, trainings
 from artlib.data import ImageSet
 from artlib.measurements import Accuracy, AttributionRobustness, Measurement, Metric
 from artlib.paths import ROOT, slug
@@ -396,6 +396,17 @@ def test_what_a_models_file_is_said_to_be(monkeypatch):
     assert results.state(path).startswith("commit ") and "stale" not in results.state(path)
     monkeypatch.setattr(results.trainings, "TRAININGS", {})
     assert results.state(path) == "stale: its training is not listed any more"
+    assert not results.named(path)
+
+
+def test_a_model_is_named_by_a_presets_recipe_until_that_changes(monkeypatch):
+    images = presets.images("smoke", "train", dataset="blossoms")
+    recipe = presets.recipe("smoke", "natural", dataset="blossoms")
+    for one in (recipe, replace(recipe, epochs=2)):
+        results.model(one, images, progress=False)
+        assert results.named(results.model_path(one, images)) == (one is recipe)
+    monkeypatch.setitem(presets.RECIPES["smoke"], "lr", 0.04)
+    assert not results.named(results.model_path(recipe, images))
 
 
 def test_a_measurement_runs_through_the_code_of_its_parts(monkeypatch):

@@ -15,7 +15,7 @@ def kendall(before: Tensor, after: Tensor, aim: Tensor) -> Tensor:
 
 
 def kendall_on_topk(before: Tensor, after: Tensor, aim: Tensor) -> Tensor:
-    """Kendall's tau of maps that are 0 outside the mask `aim`, as the released code has it (facts C-21)."""
+    """Kendall's tau of maps that are 0 outside the mask `aim`, as the released code has it (DIFFERENCES.md, C-21)."""
     _check_mask(before, aim)
     return metrics.kendall(before * aim, after * aim)
 

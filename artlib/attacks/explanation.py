@@ -33,9 +33,9 @@ class Manipulated:
 
     x_adv (N, C, H, W); before, after (N, H, W) maps of x and x_adv; kendall (N,) their rank correlation; kept_step (N,)
     the iterate that was kept, -1 if none; status (N,) index into STATUS. An image without a kept iterate has x_adv = x
-    and after = before. Its kendall is 1 if it was attacked in vain: count it as 1.0 (Chen et al.) or drop it (facts
-    C-23). It is NaN if it was not attacked, because it was misclassified before, or could not be, because its map was
-    constant or not finite or its gradient 0 or NaN at every step: that is no robustness.
+    and after = before. Its kendall is 1 if it was attacked in vain: count it as 1.0 (Chen et al.) or drop it
+    (DIFFERENCES.md, C-23). It is NaN if it was not attacked, because it was misclassified before, or could not be,
+    because its map was constant or not finite or its gradient 0 or NaN at every step: that is no robustness.
     """
 
     x_adv: Tensor
@@ -76,7 +76,7 @@ def ifia(
     compile: bool | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Manipulated:
-    """Iterative feature importance attack (Ghorbani et al. 2019; Chen et al. 2019; facts §2).
+    """Iterative feature importance attack (Ghorbani et al. 2019; Chen et al. 2019).
 
     Ascends `objective`, by default -sum over S_k(x) of the map of x_adv, with the softplus_beta surrogate of the model
     and steps of the ball's direction or of `stepper`. Of the iterates that keep the prediction y, the one with the

@@ -50,7 +50,7 @@ def spatial(
     draws: int = 10,
     generator: torch.Generator | None = None,
 ) -> Moved:
-    """The worst of all shifts and turns of a grid, or of random ones, for every image (Engstrom et al. 2019; facts §7).
+    """The worst of all shifts and turns of a grid, or of random ones, for every image (Engstrom et al. 2019).
 
     Shifts of up to `pixels` in both directions and turns of up to `degrees`. `grid`: how many of each; None tries
     `draws` uniformly drawn ones, an image's own. The worst is a misclassified one, then that of the highest

@@ -47,8 +47,8 @@ def spsa(
 
     Raises max over i != y of f(x)_i minus f(x)_y by Adam steps (`stepper`) along `spsa_gradient` of `samples`
     evaluations with a spread of `delta`, both in pixel units; it begins at x. `rows` bounds the images that pass
-    through the model at once. The paper gives no settings (facts §8). Raises ValueError for bad images, labels and
-    settings.
+    through the model at once. ART gives no settings (DIFFERENCES.md, P-12). Raises ValueError for bad images,
+    labels and settings.
     """
     check_attack(ball=ball, steps=steps, step_size=step_size)
     if samples < 2 or samples % 2 or not delta > 0:

@@ -25,7 +25,7 @@ class Seeds:
 
     @staticmethod
     def fit(images: ImageSet, *, grain: int = 1, per_class: int | None = None) -> "Seeds":
-        """N(mu_c, Sigma_c + 1e-4 I) of every class (Santurkar et al. 2019; facts §9), on the CPU.
+        """N(mu_c, Sigma_c + 1e-4 I) of every class (Santurkar et al. 2019), on the CPU.
 
         `grain`: images are averaged over grain x grain pixels first, and seeds enlarged again; `per_class` takes the
         first so many images of each class. Raises ValueError for a class without images.
@@ -60,10 +60,10 @@ class Seeds:
 def synthesize(
     model: nn.Module, seeds: Tensor, y: Tensor, *, eps: float = 30.0, step_size: float = 0.5, steps: int = 60
 ) -> Tensor:
-    """Targeted PGD in the l2 ball around the seeds, down the cross-entropy of y, the model in eval mode (facts §9).
+    """Targeted PGD in the l2 ball around the seeds, down the cross-entropy of y, the model in eval mode.
 
-    Defaults are those of Santurkar et al. for CIFAR-10, in pixel units. Returns images of the shape of `seeds`, in
-    [0, 1]. Raises ValueError for bad images, labels and settings.
+    Defaults are those of Santurkar et al. for CIFAR-10 (MadryLab/robustness_applications), in pixel units. Returns
+    images of the shape of `seeds`, in [0, 1]. Raises ValueError for bad images, labels and settings.
     """
     ball = L2(eps)
     check_attack(ball=ball, steps=steps, step_size=step_size)

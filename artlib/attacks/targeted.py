@@ -46,7 +46,7 @@ def targeted(
     batch_size: int = 25,
     progress: Callable[[int], None] | None = None,
 ) -> Manipulated:
-    """Dombrowski et al. 2019 (facts §4): lowers weight MSE(h(x_adv), target) + keep_weight MSE(p(x_adv), p(x)).
+    """Dombrowski et al. 2019: lowers weight MSE(h(x_adv), target) + keep_weight MSE(p(x_adv), p(x)).
 
     h: maps of sum 1, by default of integrated gradients of the logit (theirs are of the softmax) with 30 right
     endpoints; p: the softmax; at x_adv both of the softplus surrogate, at x of the model itself. The surrogate's `beta`

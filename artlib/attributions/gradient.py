@@ -14,8 +14,8 @@ TARGETS = ("logit", "loss", "margin")
 def score(logits: Tensor, y: Tensor, *, target: str = "logit") -> Tensor:
     """What is explained or attacked, (N,): the logit f(x)_y, or by another `target` how wrong the prediction is.
 
-    "loss": cross-entropy (facts C-19); "margin": max over i != y of f(x)_i, minus f(x)_y, above 0 where misclassified
-    (Carlini and Wagner 2017). Raises ValueError for another name.
+    "loss": cross-entropy (DIFFERENCES.md, C-19); "margin": max over i != y of f(x)_i, minus f(x)_y, above 0 where
+    misclassified (Carlini and Wagner 2017). Raises ValueError for another name.
     """
     check_target(target)
     if target == "logit":

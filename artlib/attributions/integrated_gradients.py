@@ -49,9 +49,9 @@ def integrated_gradients(
     The integral is the sum of `quadrature(steps, rule)`; `points` (first, last) takes those alone, so that a sum may be
     made part by part. `rows` bounds how many points pass through the model at once (memory; with `create_graph` the
     graph of all of them is kept). `baseline` x0 is a number or a tensor that broadcasts to x, in pixel units.
-    `hold_factor` treats the factor x - x0 as a constant when the result is differentiated, as Chen et al. do (facts
-    R7). Returns the shape of x; sums to f(x)_y - f(x0)_y (completeness) up to the rule's error. The model is in eval
-    mode meanwhile. Raises ValueError as `gradient` and `quadrature` do.
+    `hold_factor` treats the factor x - x0 as a constant when the result is differentiated, as Chen et al. do
+    (DIFFERENCES.md, R7). Returns the shape of x; sums to f(x)_y - f(x0)_y (completeness) up to the rule's error. The
+    model is in eval mode meanwhile. Raises ValueError as `gradient` and `quadrature` do.
     """
     check_batch(x, y, model)
     options = dict(steps=steps, rule=rule, baseline=baseline, target=target, rows=rows, hold_factor=hold_factor)

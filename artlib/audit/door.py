@@ -184,7 +184,7 @@ def classifier(
     if isinstance(model, type):
         raise ValueError(f"model is the class {model.__name__}; give {model.__name__}(), not {model.__name__}")
     if not callable(model):
-        raise ValueError(f"model is a {type(model).__name__}; give a module, a function, or a name")
+        raise ValueError(f"model is of type {type(model).__name__}; give a module, a function, or a name")
     if weights is not None:
         _load(model, Path(weights).expanduser())
     net = Classifier(model)
@@ -261,7 +261,9 @@ def _unwrapped(found: object, path: Path) -> Mapping[str, Tensor]:
     if len(names) == 1:
         return found[names[0]]
     told = (
-        f"state_dicts by the names {', '.join(map(repr, names))}" if names else f"a {type(found).__name__} without one"
+        f"state_dicts by the names {', '.join(map(repr, names))}"
+        if names
+        else f"an object of type {type(found).__name__} without one"
     )
     raise ValueError(f"{path} must hold one state_dict, and holds {told}; save the one that is meant alone")
 

@@ -147,7 +147,7 @@ def _given(images: object, labels: Tensor | None, size: int | None, limit: int, 
     told = "give an ImageSet, a tensor, a folder or a data set's name"
     if isinstance(images, tuple | list) and len(images) == 2 and all(isinstance(v, Tensor) for v in images):
         told = "give the first of the two, and the second as labels=..."
-    raise ValueError(f"images are a {type(images).__name__}; {told}")
+    raise ValueError(f"images are of type {type(images).__name__}; {told}")
 
 
 def _of_pixels(x: Tensor, labels: Tensor | None) -> ImageSet:
@@ -170,7 +170,7 @@ def _of_pixels(x: Tensor, labels: Tensor | None) -> ImageSet:
 def _check_labels(labels: Tensor, number: int) -> None:
     """Raise ValueError for what is not one label an image, with what makes it one."""
     if not isinstance(labels, Tensor):
-        raise ValueError(f"labels are a {type(labels).__name__}; give a tensor: torch.tensor(labels)")
+        raise ValueError(f"labels are of type {type(labels).__name__}; give a tensor: torch.tensor(labels)")
     way = ""
     if labels.shape == (number, 1):
         way = ": labels.flatten()"

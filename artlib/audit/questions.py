@@ -27,7 +27,7 @@ def attacks() -> list[str]:
 
 @dataclass(frozen=True)
 class Targeted(AttributionRobustness):
-    """The same measures under `attacks.targeted`: the map is pulled towards itself turned upside down (facts §4).
+    """The same measures under `attacks.targeted` (Dombrowski et al. 2019), towards the map itself turned upside down.
 
     That target has the map's own values and hangs on no other image. `objective`, `beta` and `criterion` mean nothing.
     """

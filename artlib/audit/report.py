@@ -39,7 +39,7 @@ _ROW = {
             "description": "in percent: " + "; ".join(f"{name}: {told}" for name, told in METRICS.items()),
         },
         "mean": {"type": ["number", "null"], "description": "percent, over images"},
-        "low": {"type": ["number", "null"], "description": "of the 95% interval, percent"},
+        "low": {"type": ["number", "null"], "description": "of the 95% interval, percent; null where there is none"},
         "high": {"type": ["number", "null"], "description": "of the same interval, percent"},
         "images": {"type": ["integer", "null"], "description": "how many the mean is over"},
         "failed": {
@@ -100,8 +100,10 @@ number. LENS-recall forgives shifts of up to w pixels, on diverse pixels it coun
 is a random sign in every pixel: an attack that is no worse than that tells more of the measure than of the
 model; "topk" pushes the k largest pixels down, "mass_center" moves the map's centre of mass, "targeted" pulls
 the map towards itself turned upside down. "failed" counts attacked images of which no step kept the prediction,
-"unranked" those whose map or gradient is constant, zero or not finite: they are in no mean. Few images have wide
-intervals, and where all of them agree an interval reaches far to one side."""
+"unranked" those whose map or gradient is constant, zero or not finite: they are in no mean. Intervals
+are of 95 %: over images by the bootstrap, below 20 images Student's, which takes values for normal and is wide; of one
+image, or of some that agree, there is none. Of proportions, or where all are 0 or 100, it is Wilson's, which may reach
+far to one side."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Audit:
         attacked: images; failed: of these without a step that kept the prediction, which count as 100; unranked: images
         whose map or gradient is constant, zero or not finite, in no mean.
         """
-        found = scoreboard.board(self.explanations)
+        found = _board(self.explanations)
         first = self.explanations.drop_duplicates("title").set_index("title").reindex(found.index)
         counts = first.reindex(columns=["images", "failed", "unranked"]).fillna(0).astype(int)
         attacked = counts["images"] + counts["unranked"]
@@ -150,7 +152,7 @@ class Audit:
         line += f"commit {a['machine']['commit'][:7]}"
         parts = [
             f"<h1>How fragile are the explanations of {html.escape(a['model'])}?</h1><p>{html.escape(line)}</p>",
-            "<h2>Accuracy</h2>" + _wrapped(scoreboard.board(self.accuracy)),
+            "<h2>Accuracy</h2>" + _wrapped(_board(self.accuracy)),
             "<h2>Explanations under attack</h2>" + _wrapped(self.board()) + self._remarks(),
             f"<p>{html.escape(READING)}</p>",
         ]
@@ -174,11 +176,11 @@ class Audit:
         return folder / "report.html"
 
     def __repr__(self) -> str:
-        parts = [scoreboard.board(self.accuracy).to_string(), "", self.board().to_string()]
+        parts = [_board(self.accuracy).to_string(), "", self.board().to_string()]
         return "\n".join(parts + self._told())
 
     def _repr_html_(self) -> str:
-        return scoreboard.board(self.accuracy).to_html() + self.board().to_html() + self._remarks()
+        return _board(self.accuracy).to_html() + self.board().to_html() + self._remarks()
 
     def _told(self) -> list[str]:
         """The note of the images, such as that labels are predictions, and the remarks."""
@@ -209,7 +211,7 @@ def beside(audit: Audit | None = None) -> "pd.DataFrame":
     if audit is not None:
         name, asked = audit.about["model"], audit.explanations
         both = pd.concat([asked[(asked["title"] == COMPARED) & asked["metric"].isin(["IN", "K"])], audit.accuracy])
-        found["audited here"] = scoreboard.board(both.assign(training=name, title=name, dataset="as measured"))
+        found["audited here"] = _board(both.assign(training=name, title=name, dataset="as measured"))
     for name in names:
         table = results.reference(name)
         told = scoreboard.about(name)
@@ -253,6 +255,11 @@ def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
         found |= {n: int(row[n]) if row.get(n) == row.get(n) and row.get(n) is not None else None for n in counts}
         rows.append(found)
     return rows
+
+
+def _board(table: "pd.DataFrame") -> "pd.DataFrame":
+    """`scoreboard.board`, where a mean without an interval stands alone."""
+    return scoreboard.board(table).replace(re.escape(" (nan–nan)"), "", regex=True)
 
 
 def _wrapped(table: "pd.DataFrame") -> str:

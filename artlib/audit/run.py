@@ -12,6 +12,7 @@ from artlib import costs, provenance, results, tables
 from artlib.audit import worst
 from artlib.audit.door import classifier, modes_kept, named, weight_count
 from artlib.audit.images import PREDICTED, check_correct, image_set
+from artlib.audit.intervals import of_few
 from artlib.audit.questions import Questions
 from artlib.audit.remarks import remarks, still, without
 from artlib.audit.report import Audit
@@ -80,7 +81,9 @@ def _audited(
     grid = worst.figure(net, asked[shown], records[shown], test, place=there[shown][0], title=shown)
     attacked = {t: {0: {"attribution_robustness": r}} for t, r in records.items() if t != "accuracy"}
     table = tables.table(attacked, dataset=test.name, titles={t: t for t in attacked}, columns=COLUMNS)
-    held = tables.table({name: {0: {"accuracy": records["accuracy"]}}}, dataset=test.name, titles={name: name})
+    judged = {name: {0: {"accuracy": records["accuracy"]}}}
+    held = tables.table(judged, dataset=test.name, titles={name: name})
+    table, held = of_few(table, attacked), of_few(held, judged)
     if predicted:  # 100 by construction
         held = held[held["metric"] != "natural"].reset_index(drop=True)
     about = {"model": name, "parameters": weight_count(net), "images": provenance.describe(test)}

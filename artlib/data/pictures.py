@@ -28,6 +28,11 @@ def decode(file: File, path: Path, size: int) -> tuple[Tensor, tuple[int, int]]:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous(), shape
 
 
+def size_of(file: Path) -> tuple[int, int]:
+    """The (width, height) that an image's header gives, without its pixels. Raises FileError as `decode`."""
+    return _opened(file, file, whole=False).size
+
+
 def decode_trimap(file: File | None, path: Path, size: int) -> Tensor:
     """Palette index 1 of a Flower17 trimap is flower; an image without a trimap has an empty mask.
 
@@ -42,14 +47,15 @@ def decode_trimap(file: File | None, path: Path, size: int) -> Tensor:
     return torch.from_numpy(np.array(image.resize((size, size), Image.Resampling.NEAREST)) == 1)
 
 
-def _opened(file: File, path: Path) -> Image.Image:
+def _opened(file: File, path: Path, *, whole: bool = True) -> Image.Image:
     named, source = (file, file) if isinstance(file, Path) else (path, io.BytesIO(file))
     with reading(named), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata: only pixels are wanted
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(source, formats=FORMATS) as image:
-                image.load()
+                if whole:
+                    image.load()
                 return image
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise FileError(

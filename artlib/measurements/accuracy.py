@@ -26,7 +26,7 @@ class Accuracy(Measurement):
         "natural": Metric("natural accuracy", paired=True),
         "adversarial": Metric("PGD accuracy", paired=True),
     }
-    published = {  # ART, B.1; Chen et al. (facts §2)
+    published = {  # ART, B.1; Chen et al.'s code (2019)
         "cub200": dict(eps=2 / 255, step_size=0.5 / 255),
         "mnist": dict(eps=0.3, step_size=0.01),
         "fashion_mnist": dict(eps=0.1, step_size=0.01),

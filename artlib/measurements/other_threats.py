@@ -23,7 +23,7 @@ class OtherThreats(Measurement):
 
     pgd_100, pgd_500: PGD in the l_inf ball, the long one from `restarts` random starts; spsa: without gradients;
     l2_pgd_40; spatial: the worst of a grid of shifts and turns; spatial_random: the worst of `spatial_draws`. Of
-    settings ART gives the eps of l2 alone (facts §7, 8).
+    settings ART gives the eps of l2 alone (DIFFERENCES.md, P-12).
     """
 
     name, title = "other_threats", "Accuracy under other threats"

@@ -27,7 +27,7 @@ class Segmentation(Measurement):
     """top1_seg: whether an image is classified correctly and the mask of its map has an IoU of at least `iou`.
 
     The mask is every pixel of the smoothed map at or above a threshold of its range. The paper states neither its
-    threshold nor its filter (facts §10): both are ours, and `columns` gives the IoU at every one of
+    threshold nor its filter (DIFFERENCES.md, P-12): both are ours, and `columns` gives the IoU at every one of
     `metrics.localization.THRESHOLDS`, so that a threshold can be chosen on other images.
     """
 

@@ -1,4 +1,4 @@
-"""The released LENS scripts' arithmetic on flat indices (facts §1.1, L1 to L7), to show what it does to the numbers."""
+"""The released LENS scripts' arithmetic on flat indices (DIFFERENCES.md, L1 to L7), to show what it does."""
 
 from dataclasses import dataclass, replace
 from typing import Self

@@ -1,4 +1,4 @@
-"""ART's released pipeline from maps to a percentage (facts C-36 to C-38), to show what it does to the numbers."""
+"""ART's released pipeline from maps to a percentage (DIFFERENCES.md, C-36 to C-38), to show what it does."""
 
 import torch
 import torch.nn.functional as F

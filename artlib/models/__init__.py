@@ -57,7 +57,7 @@ class Wrapped(nn.Sequential):
 
     @property
     def normalization(self) -> Normalize:
-        """The first layer; whoever needs normalised values (facts C-4) asks the model for it."""
+        """The first layer; whoever needs normalised values (DIFFERENCES.md, C-4) asks the model for it."""
         return self[0]
 
 

@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from artlib.models.statistics import mode
 
-RATE, THRESHOLD = 0.75, 0.9  # facts §5, on CUB
-POSITIONS = {  # of torchvision's networks: facts §5; of SqueezeNet, which is not there, ours, spread in the same way
+RATE, THRESHOLD = 0.75, 0.9  # of clovaai/wsolevaluation, on CUB
+POSITIONS = {  # as in clovaai/wsolevaluation; of SqueezeNet, which is not there, ours, spread in the same way
     "ResNet": ("layer3.0", "layer4.0", "layer4.2"),
     "VGG": ("features.16", "features.22", "features.29"),  # after pool3, conv4_3, conv5_3
     "SqueezeNet": ("features.8", "features.10", "features.12"),

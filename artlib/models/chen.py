@@ -1,4 +1,4 @@
-"""The two networks of Chen et al. 2019 (robust attribution regularisation; facts §2)."""
+"""The two networks of Chen et al. 2019 (their code: jfc43/robust-attribution-regularization)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from artlib.models.layers import Conv2d, Linear, MeanPool, Standardize, conv
 
 
 def rar_cnn(num_classes: int, *, in_channels: int = 1, size: int = 28) -> nn.Sequential:
-    """Chen et al.'s network for size x size digits: conv5x5x32, pool, conv5x5x64, pool, 1024 units (facts §2)."""
+    """Chen et al.'s network for size x size digits: conv5x5x32, pool, conv5x5x64, pool, 1024 units."""
     conv = [Conv2d(in_channels, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
     conv += [Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
     return nn.Sequential(*conv, Linear(64 * (size // 4) ** 2, 1024), nn.ReLU(), Linear(1024, num_classes))
@@ -34,7 +34,7 @@ class _PlainBlock(nn.Module):
 
 
 def rar_resnet(units: int, num_classes: int, *, in_channels: int = 3) -> nn.Sequential:
-    """Chen et al.'s ResNet: filters 16, 16, 32, 64, `units` blocks a stage, per-image standardisation (facts §2).
+    """Chen et al.'s ResNet: filters 16, 16, 32, 64, `units` blocks a stage, per-image standardisation.
 
     Convolutions of stride 2 pad symmetrically; the released TensorFlow code pads one pixel at the far border.
     """

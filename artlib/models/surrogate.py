@@ -53,7 +53,7 @@ class Softplus(nn.Module):
     """slope x + (1 - slope) log(1 + exp(beta x)) / beta: softplus for ReLU (slope 0), its analogue for leaky ReLU.
 
     `threshold` None is the exact function; torch's `nn.Softplus` is linear above beta x = 20, where its second
-    derivative is 0 (facts C-14). Derivatives up to the second order; a third raises.
+    derivative is 0 (DIFFERENCES.md, C-14). Derivatives up to the second order; a third raises.
     """
 
     def __init__(self, beta: float = 50.0, *, threshold: float | None = None, slope: float = 0.0):

@@ -1,4 +1,4 @@
-"""LENS's claims (facts §1): by plain measures a random perturbation looks about as strong as an attack; adversarial
+"""LENS's claims (section 1): by plain measures a random perturbation looks about as strong as an attack; adversarial
 training has the more robust attributions on small data sets, an advantage that vanishes on large ones."""
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ def random_against_attack(
     Columns: random and attack, their means; difference, random less attack, with low and high, as `paper.verdict` has
     them; explained, (100 - random) / (100 - attack) in percent: the part of what the attack takes that a random
     perturbation takes, too, 100 where it is as strong; below, by how much it is below that of the first of `plain`;
-    each with its 95 % percentile bootstrap over images. The claim has two halves (LENS, section 1; facts §1), and
+    each with its 95 % percentile bootstrap over images. The claim has two halves (LENS, section 1), and
     verdict is about one of them: of a plain measure, that a random perturbation is about as strong: "reproduced" where
     the interval of explained lies above `HALF`, "not reproduced" below; of another, that it tells the two apart better:
     "reproduced" where the interval of below lies above 0, "not reproduced" below. Else, or with fewer than 50 images,

@@ -16,7 +16,7 @@ class Adl(Training):
     """min E[L_ce(x)] of the network with `models.adl` behind three of its layers; the network is used without it.
 
     At each update every layer either drops its strongest places, with probability `drop_rate`, or weights all by their
-    attention. Rate, threshold and positions: facts §5. The paper's rows (Table 2) say no more than that.
+    attention. Rate, threshold and positions: clovaai/wsolevaluation's. ART's rows (Table 2) say no more than that.
     """
 
     name, title, color = "adl", "ADL", "#661100"

@@ -128,7 +128,7 @@ def runner_up(logits: Tensor, y: Tensor) -> Tensor:
 def cosine_distance(g: Tensor, x: Tensor, *, floor: float = 0.0, added: float = 0.0) -> Tensor:
     """d(g, x) = 1 - g.x / (||g|| ||x||) (ART, Eq. 5), (N,) in [0, 2]; d = 1 where g or x is 0.
 
-    `floor` bounds the product of the norms from below, `added` is added to each norm (facts C-15).
+    `floor` bounds the product of the norms from below, `added` is added to each norm (DIFFERENCES.md, C-15).
     """
     g, x = g.flatten(1), x.flatten(1)
     norms = (_norm(g) + added) * (_norm(x) + added)
@@ -212,9 +212,9 @@ def art_loss(
     g^i = d f_i / d x of the softplus_beta surrogate; i* = argmax over i != y of f(x)_i, or `negative` (N,) if given.
     x (N, C, H, W) in [0, 1]; y (N,). Returns (N,), between log(1 + exp(-2)) and log(1 + exp(2)); lower is better.
     With protocol="authors" x and x_adv (default x) are both anchors, each is compared with the gradients at both, the
-    harder one counts, and the two losses are averaged (facts C-3). i* of the clean x comes from the model in eval mode,
-    L_attr from its present mode. Differentiable in x and in the weights. Raises ValueError for bad images, labels or
-    names.
+    harder one counts, and the two losses are averaged (DIFFERENCES.md, C-3). i* of the clean x comes from the model
+    in eval mode, L_attr from its present mode. Differentiable in x and in the weights. Raises ValueError for bad
+    images, labels or names.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")

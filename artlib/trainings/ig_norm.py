@@ -1,4 +1,7 @@
-"""Robust attribution regularisation (Chen et al., NeurIPS 2019): small integrated gradients of the loss (facts §2)."""
+"""Robust attribution regularisation (Chen et al., NeurIPS 2019): small integrated gradients of the loss.
+
+The released code is jfc43/robust-attribution-regularization, commit 5167eb5.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +22,8 @@ MNIST = dict(steps=40, step_size=0.01, points=50, attack_points=10)  # approx_fa
 FASHION = dict(steps=20, step_size=0.01, points=50, attack_points=10)
 IMAGES = dict(steps=7, step_size=2 / 255, points=50, attack_points=5)  # approx_factor 10
 
-# facts §2: 70,001 updates, in epochs of 10,000 and 1,000 images a class. Left out: the first 500 updates, at a tenth of
-# the rate. The rates are theirs, where they act on the sum over a batch; on our mean their 0.01 would be 0.64.
+# As released: 70,001 updates, in epochs of 10,000 and 1,000 images a class. Left out: the first 500 updates, at a tenth
+# of the rate. The rates are theirs, where they act on the sum over a batch; on our mean their 0.01 would be 0.64.
 RECIPES = {
     "gtsrb": dict(arch="rar-resnet-2", batch_size=64, epochs=10, lr=1e-2, milestones=((9, 0.1),)),
     "flower17": dict(arch="rar-resnet-1", batch_size=16, epochs=66, lr=1e-3, milestones=((56, 0.1),)),
@@ -29,7 +32,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class IgNorm(InnerAttack):
-    """min E[L_ce(x) + weight max over the ball of ||IG(x -> x_adv)||_1], "ar" in the released code (facts §2).
+    """min E[L_ce(x) + weight max over the ball of ||IG(x -> x_adv)||_1], "ar" in the released code.
 
     IG(x -> x_adv) are the integrated gradients of the cross-entropy along the straight path from x to x_adv, a right
     Riemann sum of `points` points; they add up to L_ce(x_adv) - L_ce(x). The attack takes `attack_points` of them. Its
@@ -129,7 +132,7 @@ class IgNorm(InnerAttack):
 
 @dataclass(frozen=True)
 class IgSumNorm(IgNorm):
-    """min E[max over the ball of L_ce(x_adv) + weight ||IG(x -> x_adv)||_1], "adv_ar" in the released code (facts §2).
+    """min E[max over the ball of L_ce(x_adv) + weight ||IG(x -> x_adv)||_1], "adv_ar" in the released code.
 
     With the sum of IG's components in place of their norm it is adversarial training; with weight 0, too.
     """

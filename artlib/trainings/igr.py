@@ -20,9 +20,8 @@ class Igr(InnerAttack):
     """min E[L_on(x, x_adv) + weight (1 - cos(IG(x), IG(x_adv)))], x_adv the end of the attack of `on`.
 
     on = "pgd": L_ce(x_adv), as `Pgd`; "trades": L_ce(x) + 6 KL(p(x) || p(x_adv)), as `Trades`. IG are the integrated
-    gradients of f(x)_y from a black image, a right Riemann sum. The paper adds its regularizer to adversarial
-    trainings; no code of it was found (findings F-5), and the weight, the number of points and the ReLU network are
-    ours.
+    gradients of f(x)_y from a black image, a right Riemann sum. The paper (arXiv 2205.07279) adds its regularizer to
+    adversarial trainings; no code of it was found, and the weight, the number of points and the ReLU network are ours.
     """
 
     name, title, color = "igr", "IGR", "#332288"

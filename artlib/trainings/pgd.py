@@ -16,7 +16,7 @@ class Pgd(InnerAttack):
 
     The paper names MadryLab/cifar10_challenge for CIFAR-10, SVHN and Flower; its attack takes batch statistics. "held"
     in `paper` is our choice, so that PGD and ART are attacked alike. "authors" has no PGD training: its switches are
-    laid over this one. MNIST and Fashion-MNIST are not in it: theirs are Chen et al.'s (facts §2).
+    laid over this one. MNIST and Fashion-MNIST are not in it: theirs are Chen et al.'s (DIFFERENCES.md).
     """
 
     name, title, color = "pgd", "PGD", "#E69F00"

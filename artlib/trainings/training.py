@@ -110,7 +110,7 @@ class Training(Settings):
         raise NotImplementedError
 
 
-RADIUS = {"cub200": 2 / 255, "mnist": 0.3, "fashion_mnist": 0.1}  # ART, B.1; Chen et al. (facts §2); else 8/255
+RADIUS = {"cub200": 2 / 255, "mnist": 0.3, "fashion_mnist": 0.1}  # ART, B.1; Chen et al.'s code; else 8/255
 
 
 @dataclass(frozen=True)

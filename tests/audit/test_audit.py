@@ -128,7 +128,7 @@ def test_mean_and_std_are_of_pixels():
 @pytest.mark.parametrize(
     ("model", "images", "options", "message"),
     [
-        (3, pixels(2, 3, 8, 8), {}, "model is a int; give a module, a function, or a name"),
+        (3, pixels(2, 3, 8, 8), {}, "model is of type int; give a module, a function, or a name"),
         (
             "resnet2c_adv",
             pixels(2, 3, 8, 8),
@@ -165,14 +165,14 @@ def test_mean_and_std_are_of_pixels():
         (net(), (pixels(2, 3, 8, 8), torch.tensor([0, 1])), {}, "give the first of the two, and the second as labels"),
         (net(), "blossoms", dict(labels=torch.tensor([0])), "labels go with a tensor of images"),
         (nn.Flatten, pixels(2, 3, 8, 8), {}, "model is the class Flatten; give Flatten(), not Flatten"),
-        (net(), pixels(2, 3, 8, 8), dict(labels=[0, 1]), "labels are a list; give a tensor: torch.tensor(labels)"),
+        (net(), pixels(2, 3, 8, 8), dict(labels=[0, 1]), "labels are of type list; give a tensor: torch.tensor"),
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.tensor([0, -1])), "labels go from -1; they count from 0"),
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.zeros(2)), "one an image: labels.long()"),
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.eye(2)), "one an image: labels.argmax(1), if these are"),
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.zeros(2, 1)), "one an image: labels.flatten()"),
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.zeros(3)), "they must be int64, (2,), one an image"),
         (net(), pixels(2, 3, 8, 8), dict(labels=WRONG), "classifies none of 2 images correctly: check the order"),
-        (net(), pixels(2, 3, 8, 8).numpy(), {}, "images are a ndarray; give an ImageSet, a tensor, a folder"),
+        (net(), pixels(2, 3, 8, 8).numpy(), {}, "images are of type ndarray; give an ImageSet, a tensor, a folder"),
         (net(), pixels(2, 1, 8, 8), {}, "the network does not take images of shape (2, 1, 8, 8): Given groups=1"),
         (net(), pixels(2, 3, 8, 8), dict(labels=torch.tensor([0, 4])), "labels up to 4, the model has 4 outputs"),
         (net(), "blossoms", {}, "the images have 10 classes, the model has 4 outputs; put the images into one folder"),
@@ -355,8 +355,8 @@ def test_a_network_in_a_file_and_its_weights(tmp_path):
             {"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}},
             "holds state_dicts by the names 'model', 'ema'; ",
         ),
-        ({"epoch": 3}, "must hold one state_dict, and holds a dict without one; save the one that is meant alone"),
-        ([1, 2], "must hold one state_dict, and holds a list without one"),
+        ({"epoch": 3}, "must hold one state_dict, and holds an object of type dict without one; save the one"),
+        ([1, 2], "must hold one state_dict, and holds an object of type list without one"),
         ({"0.weight": torch.ones(1)}, "does not hold a state_dict of this network: size mismatch for 0.weight"),
     ],
     ids=lambda v: None,
@@ -466,6 +466,14 @@ def test_the_report_stands_alone_and_follows_its_schema(tmp_path):
     row = found.explanations.iloc[0]
     assert f"{row['mean']:.1f} <span>({row['low']:.1f}–{row['high']:.1f})</span>" in page
     assert found._repr_html_().count("<table") == 2
+
+
+def test_one_image_has_means_without_intervals():
+    found = run(net(), pixels(8, 3, 10, 10), questions=Questions(**FEW_AT | dict(images=1)))
+    told = found.plain()["explanations"]
+    assert all(row["low"] is row["high"] is None and row["mean"] is not None for row in told)
+    assert re.fullmatch(r"\d+\.\d", found.board()["IN"].iloc[0])
+    assert all("nan" not in shown for shown in (repr(found), found._repr_html_(), found.html().split("<details>")[0]))
 
 
 OTHER = dict(explanation="gradient, topk", metric="IM", mean=1.0, low=0.0, high=2.0, images=3)

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ART, LENS = "github.com/nupurkmr9/Attributional-Robustness", "github.com/ksandeshk/LENS"
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # facts C-5
-TRAINING = dict(epsilon=8 / 255, num_steps=3, step_size=5 / 255, k_top=1000)  # facts C-1, C-2
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # C-5
+TRAINING = dict(epsilon=8 / 255, num_steps=3, step_size=5 / 255, k_top=1000)  # C-1, C-2
 EVALUATION = dict(epsilon=8 / 255, step_size=1 / 255, k_top=100)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_files import encoded, put
 
 from artlib.data import load
+from artlib.data.archives import FileError
 
 
 def test_own_folder_with_given_split(tmp_path):
@@ -38,20 +39,57 @@ def test_own_folder_with_boxes(tmp_path):
     assert train.boxes.tolist() == [[0, 0, 4, 2], [4 / width, 0, 4, 2]] and test.boxes.tolist() == [
         [8 / width, 0, 4, 2]
     ]
-    for lines, message in (
-        (rows, "has no line 'file,x0,y0,x1,y1' first"),
-        (["file,x0,y0,x1,y1", *rows[:2]], "lacks 1 of 1 images, test/dog/9.png among them"),
-        (["file,x0,y0,x1,y1", f"{names[2]},3,1,3,4"], "a box of test/dog/9.png that is empty: 3,1,3,4"),
-        (["file,x0,y0,x1,y1", f"{names[2]},3,1,wide,4"], "no four numbers a file"),
-        (["file,x0,y0,x1,y1", f"{names[2]},0,0,inf,4"], "boxes that are not finite"),
-    ):
-        put(tmp_path / "boxes.csv", "\n".join(lines).encode())
-        with pytest.raises(ValueError, match=message):
-            load(f"folder:{tmp_path}", "test", size=4)
     put(tmp_path / "boxes.csv", "\n".join(["file,x0,y0,x1,y1", *rows]).encode("utf-16"))
     with pytest.raises(ValueError, match="boxes.csv is not text in UTF-8: save it anew") as found:
         load(f"folder:{tmp_path}", "test", size=4)
     assert "delete" not in str(found.value)
+
+
+HEADER = "file,x0,y0,x1,y1"
+BOX = "test/dog/9.png,0,0,5,5"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([BOX], r"has no line 'file,x0,y0,x1,y1' first: line 1 is 'test/dog/9.png,0,0,5,5'$"),
+        ([], r"first: line 1 is ''$"),
+        ([HEADER.replace(",", ";")], r"first: line 1 is 'file;x0;.*; it has semicolons .*: save it with commas"),
+        ([HEADER.replace(",", "\t")], r"it has tabs between columns"),
+        ([HEADER.replace("x1", "w")], r"first: line 1 is 'file,x0,y0,w,y1'$"),
+        ([HEADER, "train/cat/1.png,0,0,9,7"], r"boxes.csv lacks 1 of 1 images, test/dog/9.png among them"),
+        ([HEADER, BOX, "test/dog/8.png,0,0,5,5"], r"boxes.csv, line 3, has 'test/dog/8.png', which is no image of"),
+        ([HEADER, BOX, "", BOX], r", line 4, has a second box of test/dog/9.png; line 2 has the first"),
+        ([HEADER, "test/dog/9.png,3,1,wide,4"], r", line 2, has no four numbers for 'test/dog/9.png': '3,1,wide,4'"),
+        ([HEADER, "test/dog/9.png,0,0,inf,4"], r", line 2, has no four numbers for .*: '0,0,inf,4'"),
+        ([HEADER, "test/dog/9.png,0,0,nan,4"], r", line 2, has no four numbers for .*: '0,0,nan,4'"),
+        ([HEADER, "test/dog/9.png,3,1,3"], r", line 2, has no four numbers for .*: '3,1,3'"),
+        ([HEADER, BOX + ",5,5"], r", line 2, has no four numbers for .*: '0,0,5,5,5,5': write 12.5, not 12,5"),
+        ([HEADER, "test/dog/9.png,3,1,3,4"], r", line 2, has a box of test/dog/9.png that is empty: 3,1,3,4 in 9 x 7"),
+        ([HEADER, "test/dog/9.png,5,1,3,4"], r"is empty: 5,1,3,4 in .*, not width and height"),
+        ([HEADER, "test/dog/9.png,0.1,0,1,0.9"], r", line 2, .* that looks normalised: 0.1,0,1,0.9 .*: give pixels"),
+        ([HEADER, "test/dog/9.png,9,0,9.5,5"], r", line 2, .* that lies outside its image: 9,0,9.5,5 in 9 x 7 pixels"),
+        ([HEADER, "test/dog/9.png,2,-8,5,-1"], r", line 2, .* that lies outside its image: 2,-8,5,-1"),
+        ([HEADER, "test/dog/9.png,0,0,10.5,7"], r", line 2, .* that overruns its image: 0,0,10.5,7 in 9 x 7 pixels"),
+        ([HEADER, "test/dog/9.png,0,0,9,8.1"], r", line 2, .* that overruns its image: 0,0,9,8.1"),
+        ([HEADER, "test/dog/9.png,-1,0,9,7"], r", line 2, .* that overruns its image: -1,0,9,7"),
+        ([HEADER, BOX, "train/cat/1.png,0,0,50,70"], r", line 3, .* train/cat/1.png that overruns"),  # of another split
+    ],
+)
+def test_what_is_wrong_with_boxes_is_told_by_its_line(tmp_path, lines, message):
+    for name in ("train/cat/1.png", "train/dog/2.png", "test/dog/9.png"):
+        put(tmp_path / name, encoded((1, 9, 9), size=(9, 7)))
+    put(tmp_path / "boxes.csv", "\n".join(lines).encode())
+    with pytest.raises(FileError, match=message):
+        load(f"folder:{tmp_path}", "test", size=4)
+
+
+def test_a_box_that_overruns_by_a_pixel_is_cut(tmp_path):
+    """As of who counts corners from 1; columns in another order, and one more."""
+    for name in ("train/cat/1.png", "train/dog/2.png", "test/dog/9.png"):
+        put(tmp_path / name, encoded((1, 9, 9), size=(9, 7)))
+    put(tmp_path / "boxes.csv", b"x0,y0,x1,y1,file,by\n4.5,0,10,8,test/dog/9.png,me\n")
+    assert load(f"folder:{tmp_path}", "test", size=4).boxes.tolist() == [[2, 0, 4, 4]]
 
 
 def test_own_folder_of_one_class_is_refused(tmp_path):

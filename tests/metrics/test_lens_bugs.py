@@ -1,4 +1,4 @@
-"""What the released LENS scripts compute otherwise than their paper (facts §1.1, L1 to L7), and that ours does not.
+"""What the released LENS scripts compute otherwise than their paper (DIFFERENCES.md, L1 to L7), and that ours does not.
 
 `Released` is their arithmetic on flat indices, with a switch for each slip; without any it is our measure.
 """

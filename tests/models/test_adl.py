@@ -45,7 +45,7 @@ def test_its_second_derivatives_are_finite_differences(drop, generator):
     ],
 )
 def test_positions(arch, size, expected):
-    """After pool3 (256 maps), conv4_3 and conv5_3 of VGG, and the modules that facts §5 names of ResNet."""
+    """After pool3 (256 maps), conv4_3 and conv5_3 of VGG, and those that wsolevaluation names of ResNet."""
     model = models.build(arch, 4, size=size, dtype=F64)
     assert adl.positions(model, images(size)) == expected
     found = {}

@@ -175,13 +175,13 @@ def story(raised: dict, accuracy: dict) -> dict:
 
 
 def batch_statistics(start, own, running, clean, attacked, broken) -> dict:
-    """A row pair of findings F-1 on batch statistics, seen in eval mode; the rest is not asked for."""
+    """A pair of rows of trials with batch statistics, seen in eval mode; the rest is not asked for."""
     numbers = dict.fromkeys(STATISTICS, [start, own, running, own])
     return story(numbers, dict.fromkeys(STATISTICS, [clean, attacked, broken, attacked]))
 
 
 def running_statistics(own, accuracy, held, held_accuracy, start=0.70) -> dict:
-    """A row of F-1 on running statistics: the attacked batch by those of the moment, and by those of its own."""
+    """A row of trials with running statistics: the attacked batch by those of the moment, and by those of its own."""
     raised = {"running": [start, own, own, own], "batch": [start, held, held, held], "held": [start, held, held, held]}
     a = {"running": [0.5, *[accuracy] * 3], "batch": [0.5, *[held_accuracy] * 3], "held": [0.5, *[held_accuracy] * 3]}
     return story(raised, a)

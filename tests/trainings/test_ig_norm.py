@@ -52,7 +52,7 @@ def ce(net, v):
 
 
 def objective(kind, net, x_adv, points, weight, **options):
-    """Per image, from facts §2."""
+    """Per image, from Chen et al.'s definition."""
     return ce(net, x if kind is IgNorm else x_adv) + weight * norm(net, x_adv, points, **options)
 
 
@@ -330,7 +330,7 @@ def test_memory_is_that_of_one_point():
 
 
 def clipped(logits):
-    """-log of the softmax, clipped to [1e-10, 1], of the label: the released loss (facts §2)."""
+    """-log of the softmax, clipped to [1e-10, 1], of the label: the released loss."""
     return -logits.softmax(1).clamp(1e-10, 1).gather(1, y[:, None])[:, 0].log()
 
 

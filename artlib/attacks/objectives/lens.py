@@ -11,9 +11,9 @@ from artlib.settings import Whole
 
 @dataclass(frozen=True)
 class LensTopK(TopK):
-    """Minus the sum of the map over N_w(S_k(x)): pixels that LENS would forgive are driven down, too (facts §1)."""
+    """Minus the sum of the map over N_w(S_k(x)): pixels that LENS would forgive are driven down, too (LENS)."""
 
-    w: Whole = 1  # the released code has this one alone
+    w: Whole = 1  # the released ig_attack_with_lens.py has this one alone
 
     def aim(self, before: Tensor) -> Tensor:
         """N_w(S_k(x)) as a bool mask (N, H, W); ValueError where maps have fewer pixels than k."""

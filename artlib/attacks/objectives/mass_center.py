@@ -24,9 +24,10 @@ def mass_center(maps: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MassCenter(Objective):
-    """||C(x_adv) - C(x)||^2, C the centre of mass of a map (Ghorbani et al. 2019; facts §2).
+    """||C(x_adv) - C(x)||^2, C the centre of mass of a map (Ghorbani et al. 2019).
 
-    The released code cuts C(x) to whole pixels, whereby moves of less than one vanish (facts R4); here it is not cut.
+    The released code cuts C(x) to whole pixels, whereby moves of less than one vanish; here it is not cut
+    (DIFFERENCES.md, R4).
     """
 
     def aim(self, before: Tensor) -> Tensor:

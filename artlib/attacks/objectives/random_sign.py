@@ -4,7 +4,7 @@ from artlib.attacks.objectives.objective import Objective
 
 
 class RandomSign(Objective):
-    """x + eps s, s uniform in {-1, 1} for every value, drawn anew at every step (LENS, section 1; facts §1 and §3).
+    """x + eps s, s uniform in {-1, 1} for every value, drawn anew at every step (LENS, section 1).
 
     One step is the random perturbation of LENS; of more the one with the lowest criterion is kept, as of any attack.
     """

@@ -11,7 +11,7 @@ from artlib.settings import Count, Settings
 
 @dataclass(frozen=True)
 class TopK(Objective, Settings):
-    """Minus the sum of the map over S_k(x), the k largest pixels of the clean map (Ghorbani et al. 2019; facts §2)."""
+    """Minus the sum of the map over S_k(x), the k largest pixels of the clean map (Ghorbani et al. 2019)."""
 
     k: Count
 

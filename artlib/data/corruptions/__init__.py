@@ -1,9 +1,9 @@
 """The common corruptions of Table 3 of ART: CIFAR-10-C's, five severities each, drawn on the fly or read.
 
-Functions of image batches that follow the code CIFAR-10-C was made with (Hendrycks and Dietterich 2019; facts §6),
-without its ImageMagick and OpenCV. Table 3 has speckle noise in the place of frost, which needs photographs. A new one
-is a function (x, severity, generator) and a line in `CORRUPTIONS`. Of CIFAR-10 the released files are taken where they
-are.
+Functions of image batches that follow the code CIFAR-10-C was made with (Hendrycks and Dietterich 2019;
+hendrycks/robustness, make_cifar_c.py), without its ImageMagick and OpenCV. Table 3 has speckle noise in the place of
+frost, which needs photographs. A new one is a function (x, severity, generator) and a line in `CORRUPTIONS`. Of
+CIFAR-10 the released files are taken where they are.
 """
 
 from torch import Generator, Tensor

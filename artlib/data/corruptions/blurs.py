@@ -12,7 +12,7 @@ def defocus_blur(x: Tensor, severity: int, generator: Generator) -> Tensor:
     """The mean over a disk whose edge is smoothed; radius and smoothing are in pixels.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device. severity: 1 to 5, constants of Hendrycks and Dietterich
-    (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
     radius, alias = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))[severity - 1]
     i = torch.arange(-2, 3, dtype=torch.float64)  # the largest disk and its edge
@@ -30,7 +30,7 @@ def glass_blur(x: Tensor, severity: int, generator: Generator) -> Tensor:
     second and the second stays. We do what it does. The first two rows and columns stay.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device. severity: 1 to 5, constants of Hendrycks and Dietterich
-    (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
     sigma, reach, times = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))[severity - 1]
     n, _, height, width = x.shape
@@ -48,7 +48,7 @@ def motion_blur(x: Tensor, severity: int, generator: Generator) -> Tensor:
     """Motion blur in a direction of -45 to 45 degrees, each image's own.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device. severity: 1 to 5, constants of Hendrycks and Dietterich
-    (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
     radius, sigma = ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))[severity - 1]
     angles = uniform(x, len(x), low=-45, high=45, generator=generator)
@@ -59,7 +59,7 @@ def zoom_blur(x: Tensor, severity: int, generator: Generator) -> Tensor:
     """The mean of the image and of enlargements of it by 0, 1, 2, ... percent.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device. severity: 1 to 5, constants of Hendrycks and Dietterich
-    (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
     factors = np.arange(1, (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1], 0.01)  # rounding decides about its end
     return (x + sum(zoomed(x, factor) for factor in factors)) / (len(factors) + 1)

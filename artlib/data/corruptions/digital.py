@@ -14,7 +14,7 @@ def contrast(x: Tensor, severity: int, generator: Generator) -> Tensor:
     """The distance from the mean of each colour, times c of 0.75 to 0.15.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device. severity: 1 to 5, constants of Hendrycks and Dietterich
-    (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
     mean = x.mean((2, 3), keepdim=True)
     return mean + (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1] * (x - mean)
@@ -26,7 +26,7 @@ def elastic_transform(x: Tensor, severity: int, generator: Generator) -> Tensor:
     Lengths are shares of the image's side; `strength` multiplies uniform noise that a Gaussian of `sigma` smooths.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device. severity: 1 to 5, constants of Hendrycks and Dietterich
-    (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
     side = min(x.shape[2:])
     strength, sigma, shift = (
@@ -53,7 +53,7 @@ def pixelate(x: Tensor, severity: int, generator: Generator) -> Tensor:
     """Fewer pixels and back, each the mean of those that it covers.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device. severity: 1 to 5, constants of Hendrycks and Dietterich
-    (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
     share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
     height, width = x.shape[2:]
@@ -69,7 +69,7 @@ def jpeg_compression(x: Tensor, severity: int, generator: Generator) -> Tensor:
     """Through a JPEG file of quality 80 to 40.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device. severity: 1 to 5, constants of Hendrycks and Dietterich
-    (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
 
     def through_file(image: Image.Image) -> Image.Image:

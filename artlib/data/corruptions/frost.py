@@ -22,7 +22,7 @@ def frost(x: Tensor, severity: int, generator: Generator) -> Tensor:
     """a x + b t, t a random piece of one of the first five `photographs` at a fifth of its size.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device, not cut to [0, 1] yet. severity: 1 to 5, constants of
-    Hendrycks and Dietterich (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError, no
+    Hendrycks and Dietterich (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError, no
     photographs FileNotFoundError, one that is damaged or too small ValueError.
     """
     a, b = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]

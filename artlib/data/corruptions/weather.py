@@ -12,7 +12,7 @@ def snow(x: Tensor, severity: int, generator: Generator) -> Tensor:
     """Streaks of flakes, and the same turned round, over an image that is whitened.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device, not cut to [0, 1] yet. severity: 1 to 5, constants of
-    Hendrycks and Dietterich (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    Hendrycks and Dietterich (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
     mean, std, zoom, threshold, radius, sigma, keep = (
         (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
@@ -33,7 +33,7 @@ def fog(x: Tensor, severity: int, generator: Generator) -> Tensor:
     """A cloud is added, and the sum scaled down so that its brightest possible value is the image's.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device. severity: 1 to 5, constants of Hendrycks and Dietterich
-    (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
     amount, decay = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))[severity - 1]
     size = 1 << (max(*x.shape[2:], 2) - 1).bit_length()
@@ -71,7 +71,7 @@ def brightness(x: Tensor, severity: int, generator: Generator) -> Tensor:
     """V of HSV, the largest of the three colours, grows by c of 0.05 to 0.3; hue and saturation stay.
 
     x (N, 3, H, W), in [0, 1]; the same shape, dtype and device. severity: 1 to 5, constants of Hendrycks and Dietterich
-    (facts §6). It is `corrupt` that checks; here a severity above 5 raises IndexError.
+    (2019). It is `corrupt` that checks; here a severity above 5 raises IndexError.
     """
     value = x.amax(1, keepdim=True)
     brighter = (value + (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1]).clamp_max(1)
