@@ -68,7 +68,7 @@ BEGIN_LATE = dict(natural=0.4, warmup=0.6)  # shares of these trainings: no atta
 SMALL_SIZE = {"flower17": 64, "cub200": 64}  # pixels, at quick and cpu; at 128 an update costs 16 times one at 32
 CPU_SIZE = {"cub200": 128}  # at cpu; 224 pixels cost three times as much
 # At gpu and paper images of 256 pixels, squashed, of which networks see 224: a random window in training, the middle in
-# tests, with the box carried through (facts §5; B.1 names no sizes).
+# tests, with the box carried through (B.1 names no sizes; Choe et al. 2020 train so).
 CROPPED = {"cub200": (256, 224)}
 # B.1, with the released code's layer4 of stride 1 (C-41).
 CUB = FINE_TUNED | dict(

@@ -257,7 +257,7 @@ def test_paper_is_the_paper(dataset, protocol):
     assert presets.LIMITS["paper"] == (None, None) and presets.image_size("paper", dataset) is None
 
 
-# Settings that other works publish, of attacks and trainings, and of ART's Section 5 (facts §4, 7 to 9).
+# Settings that other works publish, of attacks and trainings, and of ART's Section 5.
 SPSA = dict(steps=100, samples=128, delta=0.01, step_size=0.01)  # the usual numbers: neither paper gives any
 THREATS = dict(images=1000, eps=8 / 255, strong_steps=100, long_steps=500, l2_eps=1.0, l2_steps=40)
 MOVES = dict(pixels=3, degrees=30)

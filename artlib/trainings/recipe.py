@@ -87,7 +87,7 @@ class Recipe(Settings):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-# ART, appendix A.3. MNIST and Fashion-MNIST are not in it: theirs is Chen et al.'s (facts §2), 100,000 updates, of
+# ART, appendix A.3. MNIST and Fashion-MNIST are not in it: theirs is Chen et al.'s of 2019, 100,000 updates, of
 # natural training, too, which has 25,000 there. What the papers print about one training alone is with the training.
 DIGITS = dict(arch="rar-cnn", batch_size=50, epochs=83, optimizer="adam", lr=1e-4, milestones=(), weight_decay=0.0)
 PUBLISHED = {

@@ -145,7 +145,7 @@ def test_masks_count_where_the_network_is_correct_and_an_image_without_one_has_n
 
 
 def test_masks_are_of_means_over_five_by_five_pixels(generator):
-    """The size is ours (facts §10). At the border over those inside the map."""
+    """The size is ours. At the border over those inside the map."""
     model, images = Looks().double(), scene()
     model.weight.data = torch.rand(2, SIZE, SIZE, generator=generator, dtype=F64)
     model.window.weight = model.weight

@@ -238,7 +238,7 @@ def test_weights_are_in_the_dtype_of_the_precision():
     assert Recipe(**TINY).dtype == torch.float64
 
 
-CHEN = {  # facts §2; epochs are their updates times their batch over the images of an epoch
+CHEN = {  # their configurations; epochs are their updates times their batch over the images of an epoch
     "mnist": ("rar-cnn", 50, round(100_000 * 50 / 60_000), "adam", 1e-4, 0.0, ()),
     "fashion_mnist": ("rar-cnn", 50, round(100_000 * 50 / 60_000), "adam", 1e-4, 0.0, ()),
     "gtsrb": ("rar-resnet-2", 64, round(70_001 * 64 / 430_000), "sgd", 1e-2, 2e-4, ((9, 0.1),)),
