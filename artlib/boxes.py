@@ -164,7 +164,8 @@ def released(authors: Mapping[str, dict], images: ImageSet) -> "pd.DataFrame":
 
     rows = {}
     for training, record in authors.items():
-        values = {name: torch.tensor(each) for name, each in record["values"].items()}
+        ends = ("index", "correct", "gt_known", "top1_loc", "right")  # others can be blank
+        values = {name: torch.tensor(each) for name, each in record["values"].items() if name.endswith(ends)}
         order = images.labels.cpu()[values["index"]].argsort(stable=True)
         for name in ("gradient", "cam"):
             told, right = {}, values[f"{name}_right"]

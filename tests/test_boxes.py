@@ -150,6 +150,7 @@ def test_what_the_released_code_reports_depends_on_the_order_of_classes():
     values = {"index": [1, 0, 3, 2], "gradient_gt_known": [1, 0, 1, 1], "cam_gt_known": [1, 1, 1, 1]}
     values |= {"gradient_top1_loc": [1, 0, 0, 0], "cam_top1_loc": [1, 0, 1, 1]}  # in class order 0 0 1 0, then 0 1 1 1
     values |= {"gradient_right": [1, 0, 0, 1], "cam_right": [0, 0, 1, 1], "correct": [1, 0, 1, 0]}
+    values["cam_inside"] = [0.5, None, 0.5, 0.5]
     found = boxes.released({"art": {"values": values}}, images)
     running = 100 * (0 + 1 / 2 + 2 / 3 + 3 / 4) / 4
     columns = ["mean", "as reported", "by the right IoU"]
