@@ -161,7 +161,8 @@ def _cell(known: "pd.DataFrame", measured: "pd.DataFrame", training: str, metric
         return f"{told} | –" if told else "–"
     known_metric = tables.metric_columns().get(metric)
     places = 3 if known_metric and not known_metric[1].unit else 1  # a cosine, not a percentage
-    between = f" ({r['low']:.{places}f}–{r['high']:.{places}f})" if "low" in r else ""
+    known_width = "low" in r and r["low"] == r["low"]  # of one image nothing tells it
+    between = f" ({r['low']:.{places}f}–{r['high']:.{places}f})" if known_width else ""
     ours = f"{r['mean']:.{places}f}{between}"
     return f"{told} | {ours}" if told else ours
 

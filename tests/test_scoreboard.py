@@ -85,6 +85,11 @@ def test_readme_shows_the_recorded_runs_as_they_are():
         assert readme.MARKS.search(text) and write(text) == text, "run: make readme"
 
 
+def test_a_mean_without_an_interval_stands_alone():
+    row = {"dataset": "toy", "training": "art", "metric": "IN", "mean": 40.0, "low": float("nan"), "high": float("nan")}
+    assert scoreboard.measured(pd.DataFrame([row])).loc["art"].tolist() == ["40.0"]
+
+
 def test_a_figure_that_is_recorded_is_shown_with_its_numbers_and_pictures():
     found = scoreboard.shown("figure6")
     assert (

@@ -125,7 +125,7 @@ class Audit:
         attacked: images; failed: of these without a step that kept the prediction, which count as 100; unranked: images
         whose map or gradient is constant, zero or not finite, in no mean.
         """
-        found = _board(self.explanations)
+        found = scoreboard.board(self.explanations)
         first = self.explanations.drop_duplicates("title").set_index("title").reindex(found.index)
         counts = first.reindex(columns=["images", "failed", "unranked"]).fillna(0).astype(int)
         attacked = counts["images"] + counts["unranked"]
@@ -152,7 +152,7 @@ class Audit:
         line += f"commit {a['machine']['commit'][:7]}"
         parts = [
             f"<h1>How fragile are the explanations of {html.escape(a['model'])}?</h1><p>{html.escape(line)}</p>",
-            "<h2>Accuracy</h2>" + _wrapped(_board(self.accuracy)),
+            "<h2>Accuracy</h2>" + _wrapped(scoreboard.board(self.accuracy)),
             "<h2>Explanations under attack</h2>" + _wrapped(self.board()) + self._remarks(),
             f"<p>{html.escape(READING)}</p>",
         ]
@@ -176,11 +176,11 @@ class Audit:
         return folder / "report.html"
 
     def __repr__(self) -> str:
-        parts = [_board(self.accuracy).to_string(), "", self.board().to_string()]
+        parts = [scoreboard.board(self.accuracy).to_string(), "", self.board().to_string()]
         return "\n".join(parts + self._told())
 
     def _repr_html_(self) -> str:
-        return _board(self.accuracy).to_html() + self.board().to_html() + self._remarks()
+        return scoreboard.board(self.accuracy).to_html() + self.board().to_html() + self._remarks()
 
     def _told(self) -> list[str]:
         """The note of the images, such as that labels are predictions, and the remarks."""
@@ -211,7 +211,7 @@ def beside(audit: Audit | None = None) -> "pd.DataFrame":
     if audit is not None:
         name, asked = audit.about["model"], audit.explanations
         both = pd.concat([asked[(asked["title"] == COMPARED) & asked["metric"].isin(["IN", "K"])], audit.accuracy])
-        found["audited here"] = _board(both.assign(training=name, title=name, dataset="as measured"))
+        found["audited here"] = scoreboard.board(both.assign(training=name, title=name, dataset="as measured"))
     for name in names:
         table = results.reference(name)
         told = scoreboard.about(name)
@@ -255,11 +255,6 @@ def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
         found |= {n: int(row[n]) if row.get(n) == row.get(n) and row.get(n) is not None else None for n in counts}
         rows.append(found)
     return rows
-
-
-def _board(table: "pd.DataFrame") -> "pd.DataFrame":
-    """`scoreboard.board`, where a mean without an interval stands alone."""
-    return scoreboard.board(table).replace(re.escape(" (nan–nan)"), "", regex=True)
 
 
 def _wrapped(table: "pd.DataFrame") -> str:

@@ -102,9 +102,9 @@ def test_hits_of_the_released_boxes_are_those_of_its_iou_and_those_of_the_right_
     """All else is as `Localization` has it. First the boxes of the maps themselves, then one far from them."""
     images, model = scene(bright=(0, 1, 0, 1)), Looks().double()
     m, plain = ReleasedBoxes(iou=0.3), Localization(iou=0.3, pipeline="authors")
-    found = m(model, images, progress=False)
-    assert {*found} - {*plain(model, images, progress=False)} == {"gradient_right", "cam_right"}
-    assert all(torch.equal(found[name], column) for name, column in plain(model, images, progress=False).items())
+    found, columns = (each(model, images, progress=False) for each in (m, plain))
+    assert {*found} - {*columns} == {"gradient_right", "cam_right"}
+    assert all(torch.equal(found[name], column) for name, column in columns.items())
     boxes = torch.tensor([[1.0, 2, 7, 8], [5, 5, 11, 10], [30, 30, 60, 60], [30, 30, 60, 60]])
     found = replace(m, iou=0.05)(model, replace(images, boxes=boxes), progress=False)
     for name in ("gradient", "cam"):
