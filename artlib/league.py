@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -232,16 +233,17 @@ def explained() -> "pd.DataFrame | None":
     return pd.concat(found, ignore_index=True) if found else None
 
 
-def natural_and_adversarial(groups: Mapping[str, Group], column: str) -> dict[str, dict[str, list[float]]]:
-    """By group the values of its rows Natural and PGD on common images, for `paper.adversarial_advantage`.
+def sides(groups: Mapping[str, Group], column: str, *, trainings: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """By group the values of several trainings, as named in `TRAININGS`, on the images that all of them have.
 
-    Groups without both, and without a value of `column` in both, are left out.
+    Of a training its row without further settings: PGD-10, not "PGD-10, running". For `paper.adversarial_advantage` and
+    `paper.agreement_or_jitter`. Groups without a row, or without a value of `column`, for one of them are left out.
     """
     found = {}
     for group, records in groups.items():
-        rows = {"natural": "Natural", "pgd": next((r for r in records if r.startswith("PGD-") and "," not in r), "")}
-        if all(row in records for row in rows.values()):
-            sides = _common(records, list(rows.values()), column)
-            if len(sides[0]):
-                found[group] = {name: side.tolist() for name, side in zip(rows, sides, strict=True)}
+        usual = [re.compile(rf"{re.escape(tables.title(t))}(-\d+)?") for t in trainings]
+        rows = [next((row for row in records if each.fullmatch(row)), None) for each in usual]
+        values = [] if None in rows else _common(records, rows, column)
+        if len(values) and len(values[0]):
+            found[group] = {name: side.tolist() for name, side in zip(trainings, values, strict=True)}
     return found

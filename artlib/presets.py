@@ -121,6 +121,11 @@ def _list(name: str, values: Any) -> Sequence:
     return values
 
 
+def given(**parameters: Any) -> dict[str, Any]:
+    """Those of a notebook's parameters that are not None, as `changes` of its recipes: None is the preset's own."""
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
 def image_size(preset: str, dataset: str) -> int | None:
     """The images' side in pixels, None for the data set's own."""
     if preset == "smoke":

@@ -176,9 +176,9 @@ def test_what_a_random_sign_explains_is_read_where_it_was_recorded(tmp_path, mon
     assert league.explained().to_dict("records") == [{"measure": "IN", "explained": 90.0, "run": "lens-x-paper-seed0"}]
 
 
-def test_natural_and_adversarial_are_found_by_title():
+def test_trainings_are_found_by_title():
     rows = {"Natural": {0: record(A)}, "PGD-10": {0: record(B)}, "PGD-7, running": {0: record(C)}}
     groups = {"g": rows, "without": {"Natural": {0: record(A)}}, "blank": rows | {"PGD-10": {0: record([None] * 80)}}}
-    found = league.natural_and_adversarial(groups, "IN")
+    found = league.sides(groups, "IN", trainings=["natural", "pgd"])
     assert list(found) == ["g"] and found["g"]["natural"] == pytest.approx([100 * v for v in A])
     assert found["g"]["pgd"] == pytest.approx([100 * v for v in B])

@@ -48,8 +48,8 @@ def test_the_parameters_are_the_five_that_every_notebook_has(path):
         presets.recipe("smoke", training, dataset="blossoms")
     if path.stem == "62_audit":  # empty: the built-in example
         assert [values.pop(name) for name in ("network", "weights", "images")] == ["", "", ""]
-    assert values.pop("images", None) is None and values.pop("size", None) is None and values.pop("limit", None) is None
-    assert values.pop("arch", None) is None and values.pop("network", "squeezenet1_1") in public.PUBLIC
+    assert all(values.pop(name, None) is None for name in ("images", "size", "limit", "epochs", "arch"))
+    assert values.pop("network", "squeezenet1_1") in public.PUBLIC
     if path.stem == "33_stronger_attacks":  # of Table 1's models and maps
         assert [values.pop(name) for name in ("grid", "attribution")] == ["", "integrated_gradients"]
     if "seeds" in values:

@@ -19,13 +19,14 @@ def written(text: str) -> str:
 
 
 def short(found: "pd.DataFrame") -> "pd.DataFrame":
-    """What README has room for: protocol "paper", real images, trainings that were measured."""
+    """What README has room for: protocol "paper", real images, trainings measured; which settings, if not usual ones."""
     names = set(scoreboard.NAMES.values())
     rows = {}
     for (data, training), row in found.iterrows():
-        name = re.split(r" \(|, ", data)[0]
-        if "protocol paper" in data and name in names and not row.str.endswith("| ").any():
-            rows[f"{name}: {training}"] = row
+        name, (_, *after) = re.split(r" \(|, ", data)[0], re.split(r"protocol paper(?:, \d+ seeds)?", data)
+        settings = "".join(after).removeprefix(", ")
+        if after and name in names and not row.str.endswith("| ").any():
+            rows[f"{name}{f' ({settings})' if settings else ''}: {training}"] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -20,7 +20,7 @@ from artlib.paper.claims import (
     trends,
     under_the_worst,
 )
-from artlib.paper.lens import adversarial_advantage, random_against_attack
+from artlib.paper.lens import adversarial_advantage, agreement_or_jitter, random_against_attack
 from artlib.paper.published import TABLES, against_paper, differences, published, table
 from artlib.paper.verdicts import (
     MARKS,
@@ -49,6 +49,7 @@ __all__ = [
     "Verdict",
     "adversarial_advantage",
     "against_paper",
+    "agreement_or_jitter",
     "alignment",
     "claims",
     "curves",

@@ -115,6 +115,38 @@ def adversarial_advantage(
     return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
 
 
+def agreement_or_jitter(
+    exact: Mapping[str, Mapping[str, Sequence[Any]]],
+    tolerant: Mapping[str, Mapping[str, Sequence[Any]]],
+    *,
+    better: str = "art",
+    worse: str = "natural",
+    generator: torch.Generator,
+) -> "pd.DataFrame":
+    """Whether a lead in IN is left where LENS forgives neighbours (asked in neither paper), one row a data set.
+
+    exact, tolerant: per-image values as for `adversarial_advantage`, of IN and of a LENS measure. Where the pixels that
+    `worse` lost only moved to their neighbours, a lead in IN is no lead in LENS. Columns: difference, low and high of
+    each, as `paper.verdict`, images, and verdict: "agreement" where both leads are reproduced; "jitter" where that in
+    IN is, and the interval of the other lies below half of it; "no lead" where IN has none; else "inconclusive".
+    """
+    import pandas as pd
+
+    rows = {}
+    for dataset, sides in exact.items():
+        lead, left = (
+            verdict(values[better], values[worse], generator=generator) for values in (sides, tolerant[dataset])
+        )
+        word = "inconclusive" if lead.order != "not reproduced" else "no lead"
+        if lead.order == "reproduced":
+            enough = min(lead.images, left.images) >= SMALLEST_IMAGES
+            jitter = "jitter" if enough and left.high < lead.difference / 2 else word
+            word = "agreement" if left.order == "reproduced" else jitter
+        rows[dataset] = {"difference": lead.difference, "low": lead.low, "high": lead.high, "left": left.difference}
+        rows[dataset] |= {"low left": left.low, "high left": left.high, "images": lead.images, "verdict": word}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def _pooled(side: Sequence[Any]) -> torch.Tensor:
     return torch.cat([torch.atleast_1d(torch.as_tensor(np.asarray(seed), dtype=torch.float64)) for seed in side])
 

@@ -104,3 +104,22 @@ def test_the_advantage_vanishes_stays_or_was_not_measured():
     assert told["size"].tolist() == ["small", "large"] and told["verdict"].tolist() == ["reproduced", "reproduced"]
     half = advantage(small={"pgd": around(60)}, big={"pgd": around(31), "natural": around(30)})
     assert half["verdict"].tolist() == ["not measured", "inconclusive"]  # no small lead to compare with
+
+
+def kept(of_art, of_natural, images=80):
+    """IN and LENS of both, as means: what `agreement_or_jitter` says of one data set."""
+    exact, tolerant = (
+        {"set": {"art": around(a, images), "natural": around(n, images, seed=1)}}
+        for a, n in zip(of_art, of_natural, strict=True)
+    )
+    return paper.agreement_or_jitter(exact, tolerant, generator=torch.Generator().manual_seed(0)).loc["set"]
+
+
+def test_a_lead_that_lens_forgives_was_jitter():
+    assert kept((60, 90), (30, 70))["verdict"] == "agreement"
+    assert kept((60, 90), (30, 90))["verdict"] == "jitter"
+    assert kept((30, 90), (60, 90))["verdict"] == "no lead"
+    assert kept((60, 90), (30, 90), images=20)["verdict"] == "inconclusive"
+    assert kept((60, 90), (60, 90))["verdict"] == "inconclusive"
+    told = kept((60, 91), (30, 90))
+    assert told["difference"] == pytest.approx(30, abs=2) and told["left"] == pytest.approx(1, abs=2)
