@@ -19,7 +19,7 @@ def written(text: str) -> str:
 
 
 def short(found: "pd.DataFrame") -> "pd.DataFrame":
-    """What README has room for: protocol "paper", real images, trainings measured; which settings, if not usual ones."""
+    """What README has room for: protocol "paper", real images, trainings measured; other settings are named."""
     names = set(scoreboard.NAMES.values())
     rows = {}
     for (data, training), row in found.iterrows():
