@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from artlib import files, scoreboard
 from artlib.paths import REFERENCE, ROOT
+from artlib.tables import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,13 @@ def card() -> "pd.DataFrame":
         {name: [LENS[name], *row] for name, row in rows.items()}, index=["LENS", "here", "what", "where"]
     )
     return found.T.rename_axis("variable")
+
+
+def board(found: "pd.DataFrame") -> Shown:
+    """A `card` as LENS and this companion answer, with links to the evidence, as seen from the folder notebooks/."""
+    shown = found[["LENS", "here", "where"]]
+    linked = {"where": lambda where: f'<a href="../{where}">{where}</a>'}
+    return Shown(shown.to_string(), shown.to_html(escape=False, formatters=linked))
 
 
 def _present(what: str, where: str) -> tuple[str, str, str]:

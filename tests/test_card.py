@@ -1,6 +1,7 @@
 """The reproducibility card says Yes only where there is evidence."""
 
 import json
+import re
 
 from artlib import card, scoreboard
 from artlib.paths import REFERENCE, ROOT
@@ -15,6 +16,12 @@ def test_every_answer_has_its_evidence_in_the_repository():
     for run in runs:
         for images in run["data"]:
             assert f"{images['name']} {images['split']} {images['images']:,}" in found.loc["Dataset Splits", "what"]
+
+
+def test_the_evidence_is_linked_from_the_notebooks():
+    found = card.card()
+    linked = re.findall(r'href="(.*?)"', card.board(found).markup)
+    assert len(linked) == len(found) and all((ROOT / "notebooks" / where).exists() for where in linked)
 
 
 def test_a_run_that_does_not_tell_its_machine_turns_the_answer(tmp_path, monkeypatch):
