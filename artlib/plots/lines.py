@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _WHISKER = {"lw": 1, "capsize": 2}
 _PAPER = dict(marker="D", ls="", mfc="white", mec="black")  # what the paper prints
+_ZERO = dict(color="black", lw=0.8)  # where a difference turns
 MOST_BARS = 5  # in a group; of more, neither colours nor hatches are told apart at a glance
 
 
@@ -43,6 +44,8 @@ def _bars(table: "pd.DataFrame", ylabel: str, title: str) -> "Figure":
         for training, rows in table.groupby("training", sort=False):
             look = dict(yerr=_errors(rows), label=label(training), error_kw=_WHISKER)
             ax.bar(x[rows.index], rows["mean"], 0.9 * step, **look, **bar_look(colors[training]))
+        if (table["low"] < 0).any():
+            ax.axhline(0, **_ZERO)
         if _printed(table):
             ax.plot(x, table["paper"], ms=4, label="paper", **_PAPER)
         ax.spines[["top", "right"]].set_visible(False)
@@ -66,6 +69,8 @@ def _dots(table: "pd.DataFrame", xlabel: str, title: str) -> "Figure":
                 dot = dict(xerr=_errors(rows), fmt="o", ms=5, mec="black", mew=0.6, elinewidth=1, capsize=2)
                 dot |= dict(color=colors[training], ecolor="black")
                 ax.errorbar(rows["mean"], [trainings.index(training)] * len(rows), **dot)
+            if (own["low"] < 0).any():
+                ax.axvline(0, **_ZERO)
             if _printed(table):
                 ax.plot(own["paper"], own["training"].map(trainings.index), ms=4.5, label="paper", **_PAPER)
             ax.spines[["top", "right"]].set_visible(False)
