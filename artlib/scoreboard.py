@@ -245,11 +245,15 @@ def _images(found: "pd.DataFrame") -> str:
     return f", {' to '.join(f'{n:,}' for n in dict.fromkeys((counts[0], counts[-1])))} images" if counts else ""
 
 
-def worst_case(table: str) -> "Shown":
-    """IN and K under the worst of several attacks in the recorded runs of notebook 33, of a table or a grid."""
+def worst_case(table: str, *, accuracy: bool = False) -> "Shown":
+    """IN and K under the worst of several attacks in the recorded runs of notebook 33, of a table or a grid.
+
+    accuracy: under PGD-40 and AutoAttack, too.
+    """
     from artlib.measurements import WorstCase
 
-    return shown(f"stronger-{table}", metrics=list(WorstCase.metrics))
+    beside = ["adversarial_running", "auto_attack"] if accuracy else []
+    return shown(f"stronger-{table}", metrics=[*WorstCase.metrics, *beside])
 
 
 def _verdicts(
