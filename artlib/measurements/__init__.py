@@ -12,6 +12,7 @@ from artlib.measurements.masking import Masking
 from artlib.measurements.measurement import Measurement, Metric, first_correct, predictions
 from artlib.measurements.other_attribution import OtherAttribution
 from artlib.measurements.other_threats import OtherThreats
+from artlib.measurements.other_worst_case import OtherWorstCase
 from artlib.measurements.pgd_20 import Pgd20
 from artlib.measurements.placement import Placement
 from artlib.measurements.released_boxes import ReleasedBoxes
@@ -55,6 +56,7 @@ __all__ = [
     "Metric",
     "OtherAttribution",
     "OtherThreats",
+    "OtherWorstCase",
     "Pgd20",
     "Placement",
     "ReleasedBoxes",

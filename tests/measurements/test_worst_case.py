@@ -3,7 +3,7 @@
 import torch
 from known_models import network, pictures
 
-from artlib.measurements import AttributionRobustness, WorstCase
+from artlib.measurements import AttributionRobustness, OtherAttribution, OtherWorstCase, WorstCase
 from artlib.measurements.worst_case import worst
 
 SMALL = dict(images=6, k=8, steps=2, ig_steps=3, attack_ig_steps=3, chunk=64)
@@ -39,3 +39,15 @@ def test_every_attack_differs_from_the_papers_and_only_what_goes_together_is_tri
     assert all(type(a) is AttributionRobustness for a in attacks.values())
     plain = WorstCase(attribution="gradient", objective="mass_center", restarts=0).attacks
     assert list(plain) == ["paper", "longer"]
+
+
+def test_maps_that_draw_keep_their_settings_under_every_attack():
+    noisy = SMALL | dict(attribution="smoothgrad", sigma=0.3)
+    asked, model, images = OtherWorstCase(**noisy), network(), pictures()
+    assert {(type(a), a.sigma) for a in asked.attacks.values()} == {(OtherAttribution, 0.3)}
+    found, one = (m(model, images, progress=False) for m in (asked, OtherAttribution(**noisy)))
+    torch.testing.assert_close(found["IN_one"], one["IN"], rtol=0, atol=0)
+    without = OtherWorstCase.like(WorstCase(**SMALL, attribution="smoothgrad"), sigma=0.0)(
+        model, images, progress=False
+    )
+    assert (found["IN_worst"] <= found["IN_one"]).all() and (found["K_one"] != without["K_one"]).any()
