@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from artlib import presets
+from artlib import paper, presets
 from artlib.data import ImageSet
 from artlib.measurements import Measurement
 from artlib.trainings import Art, ArtVariant, Igr, Pgd, Recipe, Training
@@ -167,9 +167,9 @@ def lengths(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     at = dict(dataset=dataset, seed=seed, **SMALLER["lengths"].get(preset, {}))
     epochs = LENGTHS.get(preset, LENGTHS["cpu"])
     rows: dict[str, tuple[str | Training, int]] = {f"{t} {n}": (t, n) for n in epochs for t in presets.TABLE1}
-    middle, paper = epochs[len(epochs) // 2], Art.of(dataset)
-    rows |= {f"art {n} step {STEPS[-1]:g}": (replace(paper, step_size=STEPS[-1] / 255), n) for n in epochs}
-    rows |= {f"art {middle} lambda {w:g}": (replace(paper, weight=w), middle) for w in WEIGHTS}
+    middle, art = epochs[len(epochs) // 2], Art.of(dataset)
+    rows |= {f"art {n} step {STEPS[-1]:g}": (replace(art, step_size=STEPS[-1] / 255), n) for n in epochs}
+    rows |= {f"art {middle} lambda {w:g}": (replace(art, weight=w), middle) for w in WEIGHTS}
     return {name: presets.recipe(preset, t, **at, epochs=n) for name, (t, n) in rows.items()}
 
 
@@ -208,22 +208,28 @@ def sweeps(preset: str, *, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     The number of steps is the named one at every preset, each as long as the paper's.
     """
     at = dict(dataset=dataset, seed=seed, **SMALLER["sweeps"].get(preset, {}))
-    paper = Art.of(dataset)
-    rows = {"art": paper}
-    rows |= {f"{p} {v:g}": replace(paper, **{FIELDS[p]: v}) for p, values in SWEPT.items() for v in values}
+    art = Art.of(dataset)
+    rows = {"art": art}
+    rows |= {f"{p} {v:g}": replace(art, **{FIELDS[p]: v}) for p, values in SWEPT.items() for v in values}
     found = {name: presets.recipe(preset, t, **at) for name, t in rows.items()}
     attack = {name: dict(steps=t.steps, step_size=t.step_size) for name, t in rows.items()}
     return {name: replace(r, training=replace(r.training, **attack[name])) for name, r in found.items()}
 
 
 def swept(table: "pd.DataFrame") -> "pd.DataFrame":
-    """A table of `sweeps` with columns parameter and value in the place of the row's name; ART itself in each sweep."""
+    """A table of `sweeps` with columns parameter and value in the place of the row's name; ART itself in each sweep.
+
+    Column paper: what Table 1 prints of ART, at its own point; NaN elsewhere and of other data sets.
+    """
     import pandas as pd
 
-    paper, parts = Art(), []
+    known = paper.published().query("object == 'table1' and training == 'art'")
+    keys = ["dataset", "training", "metric"]
+    table = table.merge(known.rename(columns={"value": "paper"})[[*keys, "paper"]], how="left", on=keys)
+    art, parts = Art(), []
     for parameter, field in FIELDS.items():
         own = table["training"].str.startswith(f"{parameter} ")
-        values = table["training"].where(own, f"{parameter} {getattr(paper, field)}").str.split().str[-1].astype(float)
+        values = table["training"].where(own, f"{parameter} {getattr(art, field)}").str.split().str[-1].astype(float)
         parts.append(table.assign(parameter=parameter, value=values)[own | (table["training"] == "art")])
     return pd.concat(parts).sort_values(["parameter", "metric", "value"], kind="stable").reset_index(drop=True)
 

@@ -140,8 +140,9 @@ def test_each_two_rows_are_compared_on_the_images_that_these_two_have():
     rec = both({"lambda 0": every, "lambda 1": every, "lambda 0.25": half})
     found = effects.verdicts(rec, "sweeps", dataset="cifar10", seed=0, metrics=["natural"])
     assert found["images"].dropna().to_dict() == {
-        "sweeps/natural/lambda 0>lambda 1": 60,
         "sweeps/natural/lambda 0.25>lambda 1": 30,
+        "sweeps/natural/lambda 0>lambda 1": 60,
+        "sweeps/natural/lambda 0>lambda 0.25": 30,
     }
 
 

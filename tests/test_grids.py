@@ -143,11 +143,23 @@ def test_each_sweep_changes_one_field_of_the_papers_art(preset):
 
 def test_a_table_of_sweeps_has_the_papers_point_in_each():
     names = ["art", "beta 10", "lambda 0", "lambda 0.75", "steps 7"]
-    table = pd.DataFrame({"training": names, "metric": "IN", "mean": [1.0, 2.0, 3.0, 4.0, 5.0]})
+    table = pd.DataFrame({"dataset": "cifar10", "training": names, "metric": "IN", "mean": [1.0, 2.0, 3.0, 4.0, 5.0]})
     found = grids.swept(table)
     got = {p: list(zip(rows["value"], rows["mean"], strict=True)) for p, rows in found.groupby("parameter")}
     assert got["beta"] == [(10, 2), (50, 1)] and got["steps"] == [(3, 1), (7, 5)]
     assert got["lambda"] == [(0, 3), (0.5, 1), (0.75, 4)]
+
+
+def test_a_table_of_sweeps_has_what_table_1_prints_of_art_at_its_point_alone():
+    printed = {"IN": 92.90, "K": 91.76, "natural": 89.84, "adversarial": 37.58}
+    rows = [
+        {"dataset": "cifar10", "training": t, "metric": m, "mean": 1.0} for t in ("art", "beta 10") for m in printed
+    ]
+    found = grids.swept(pd.DataFrame(rows)).dropna(subset="paper")
+    assert set(found["training"]) == {"art"}
+    for _, own in found.groupby("parameter"):
+        assert dict(zip(own["metric"], own["paper"], strict=True)) == printed
+    assert grids.swept(pd.DataFrame(rows).assign(dataset="blossoms"))["paper"].isna().all()
 
 
 def test_objectives_are_the_rows_of_table_5_and_of_the_text():
