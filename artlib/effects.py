@@ -146,6 +146,24 @@ def along(
     return found
 
 
+def gaps(records: tables.Records, pairs: Sequence[tuple[str, str]], *, seed: int) -> "pd.DataFrame":
+    """Of each training and two columns, the mean of the first less that of the second: a row a training and pair.
+
+    training: its title; attacks: "PGD-100 less PGD accuracy"; difference, low, high and images as by `paper.verdict`,
+    in pairs, of the images that have a value in all the columns (`along`).
+    """
+    import pandas as pd
+
+    noise, rows = torch.Generator().manual_seed(seed), []
+    for training, seeds in records.items():
+        held = along(seeds, sorted({column for pair in pairs for column in pair}), name=training)
+        for a, b in pairs:
+            found = paper.verdict(held[a][training], held[b][training], generator=noise)
+            row = {"training": tables.title(training), "attacks": f"{tables.heading(a)} less {tables.heading(b)}"}
+            rows.append(row | {k: getattr(found, k) for k in ("difference", "low", "high", "images")})
+    return pd.DataFrame(rows)
+
+
 def _claims(records: tables.Records, grid: str, *, dataset: str) -> list[paper.Claim]:
     if grid == "sweeps":
         return list(paper.trends(METRICS, dataset=dataset))

@@ -70,6 +70,12 @@ def named(table: "pd.DataFrame", titles: Mapping[str, str] | None = None) -> "pd
     return table.assign(training=[known.get(t, t) for t in table["training"]], metric=metric)
 
 
+def counted(table: "pd.DataFrame") -> dict[str, str]:
+    """By metric its heading and of how many images it is, the most of a training: "PGD accuracy, 1,000 images"."""
+    most = table.groupby("metric", sort=False)["images"].max()
+    return {metric: f"{heading(metric)}, {n:,.0f} images" for metric, n in most.items()}
+
+
 def summary(sets: Sequence[ImageSet]) -> "pd.DataFrame":
     """One row per image set: name, split, images, size, the first digits of its fingerprint, and its note."""
     import pandas as pd

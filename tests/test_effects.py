@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from artlib import effects, paper
+from artlib import effects, metrics, paper
 
 CELLS = {f"{a}{b}": dict(first=a, second=b) for a, b in itertools.product(("low", "middle", "high"), ("off", "on"))}
 
@@ -166,6 +166,19 @@ def test_two_measurements_of_one_training_are_paired_by_image():
     found = effects.along({0: record, 3: record}, ["spsa", "adversarial"], name="art")
     assert found == {"spsa": {"art": [[0, 100]] * 2}, "adversarial": {"art": [[0, 0]] * 2}}  # images 2 and 7
     assert effects.along({}, ["spsa"], name="art") == {"spsa": {"art": []}}
+
+
+def test_gaps_between_attacks_are_of_the_images_that_have_all_of_them():
+    held = {"index": list(range(40)), "spsa": [1] * 20 + [0] * 20, "pgd_100": [1] * 10 + [0] * 30}
+    adversarial = {"index": [*range(50)][::-1], "adversarial": [1] * 35 + [0] * 15}  # of the 40, images 15 to 39
+    record = {"accuracy": {"values": adversarial}, "other_threats": {"values": held}}
+    pairs = [("pgd_100", "adversarial"), ("pgd_100", "spsa"), ("spsa", "pgd_100")]
+    found = effects.gaps({"pgd": {0: record}, "own": {0: record}}, pairs, seed=0)
+    assert found["training"].tolist() == ["PGD"] * 3 + ["own"] * 3
+    assert found["attacks"].tolist()[:2] == ["PGD-100 less PGD accuracy", "PGD-100 less SPSA"]
+    assert found["difference"].tolist() == [-37.5, -25, 25] * 2 and set(found["images"]) == {40}
+    interval = metrics.newcombe_interval((20, 40), (10, 40), both=10)
+    assert found.loc[2, ["low", "high"]].tolist() == pytest.approx([100 * end for end in interval])
 
 
 def test_objectives_are_asked_what_table_5_says():

@@ -334,6 +334,12 @@ def test_a_figure_shows_names():
     assert tables.named(table)["training"].tolist() == ["art", "other"] and found["mean"].tolist() == [1.0, 2.0]
 
 
+def test_metrics_with_the_most_images_of_a_training():
+    records = {"art": seeds(record([0.9, None], [1] * 1200)), "pgd": seeds(record([0.5, 0.5], [1] * 1000))}
+    found = tables.counted(tables.table(records, dataset="toy"))
+    assert list(found.items())[1:3] == [("K", "K, 2 images"), ("natural", "natural accuracy, 1,200 images")]
+
+
 def test_a_square_keeps_the_order_of_rows_and_columns():
     import pandas as pd
 

@@ -104,7 +104,10 @@ def test_another_seed_is_another_picture_where_something_is_drawn(name):
 
 @each
 def test_more_severe_is_farther_from_the_image(name):
-    """But for two whose constants trade one part for another: glass (blur, shuffles) and elastic (shift, ripples)."""
+    """But for two whose constants trade one part for another: glass (blur, shuffles) and elastic (shift, ripples).
+
+    So do those of frost, which has a test of its own.
+    """
     x = smooth_pictures(32)
     far = [(corrupt(x, name, severity=s, generator=seeded()) - x).square().mean().item() for s in SEVERITIES]
     if name == "glass_blur":
@@ -363,6 +366,14 @@ def test_frost(severity, ice):
         top, left = drawn(texture.shape[1] - 32), drawn(texture.shape[2] - 32)
         expected.append(a * image + b * texture[:, top : top + 32, left : left + 32] / 255)
     same(made("frost", severity, x), np.stack(expected))
+
+
+def test_more_severe_frost_leaves_less_of_the_image(ice):
+    """Its distance from the image shrinks where its constants darken the image under the same ice: correlation."""
+    x = smooth_pictures(32)
+    iced = [corrupt(x, "frost", severity=s, generator=seeded()) for s in SEVERITIES]
+    left = [torch.corrcoef(torch.stack([x.flatten(), found.flatten()]))[0, 1].item() for found in iced]
+    assert 1 > left[0] and all(a > b + 0.005 for a, b in zip(left, left[1:], strict=False)), left
 
 
 def test_frost_draws_the_first_five_photographs_by_name(ice, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from known_models import Useless, half_bright, halves, network, pictures
 
 from artlib.data import SETS
-from artlib.measurements import Accuracy
+from artlib.measurements import Accuracy, Pgd20
 from artlib.models import BatchNorm2d
 
 QUICK = Accuracy(eps=0.06, steps=5)
@@ -33,6 +33,14 @@ def test_the_papers_settings():
 def test_digits_are_measured_as_in_chen_et_al():
     for dataset, eps in (("mnist", 0.3), ("fashion_mnist", 0.1)):
         assert (Accuracy.of(dataset).eps, Accuracy.of(dataset).step_size) == (eps, 0.01)
+
+
+def test_pgd_20_is_accuracy_under_20_steps():
+    assert {Pgd20.of(d, preset=p).steps for d in SETS for p in ("quick", "cpu", "gpu", "paper")} == {20}
+    small = dict(eps=0.2, step_size=1 / 255)  # so that 40 steps find more
+    found = measure(network(), pictures(), Pgd20(**small))
+    in_20, in_40 = (measure(network(), pictures(), Accuracy(steps=s, **small)) for s in (20, 40))
+    assert found["index"] == in_20["index"] and found["pgd_20"] == in_20["adversarial"] != in_40["adversarial"]
 
 
 def test_presets_and_changes_go_over_the_paper():

@@ -47,16 +47,43 @@ def test_with_useless_gradients_a_random_corner_does_better_than_pgd():
     assert found["softplus"].isnan().all()
 
 
-def test_running_statistics_of_another_network_are_seen():
-    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)]
+def normalised() -> nn.Module:
+    """A random network whose batch normalisation runs on statistics that are not those of `pictures`."""
     with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = nn.Sequential(*layers).double().eval()
-    images = pictures()
-    model.train()(images.images.double() / 255)
-    model.eval()
-    model[1].running_mean += 3 * torch.randn(4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    before = model[1].running_mean.clone()
+        torch.manual_seed(13)
+        layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)]
+        model = nn.Sequential(*layers).double()
+        model.train()(pictures().images.double() / 255)
+        with torch.no_grad():
+            model[1].running_mean.add_(0.2 * torch.randn(4))
+            model[1].weight.copy_(1 + torch.rand(4))
+            model[1].bias.copy_(torch.randn(4))
+    return model.eval()
+
+
+@torch.no_grad()
+def by_hand(model: nn.Module, x: torch.Tensor, statistics: str) -> torch.Tensor:
+    """The classes of x, with the layer's running averages or with mean and population variance of x itself."""
+    convolution, norm, *rest = model
+    z = convolution(x)
+    mean, var = norm.running_mean, norm.running_var
+    if statistics == "held":
+        var, mean = torch.var_mean(z, (0, 2, 3), correction=0)
+    mean, var, weight, bias = (v.view(1, -1, 1, 1) for v in (mean, var, norm.weight, norm.bias))
+    return nn.Sequential(*rest)(weight * (z - mean) / (var + norm.eps).sqrt() + bias).argmax(1)
+
+
+def test_running_and_held_statistics_at_the_images_and_at_the_end_of_pgd():
+    model, images = normalised(), pictures(60)
+    before = {name: v.clone() for name, v in model.state_dict().items()}
     found = Masking(**SMALL)(model, images, progress=False)
-    assert found["natural_running"].tolist() != found["natural_held"].tolist()
-    assert torch.equal(model[1].running_mean, before) and not model.training
+    assert all(torch.equal(v, before[name]) for name, v in model.state_dict().items()) and not model.training
+    x, y = images.images[found["index"]].double() / 255, images.labels[found["index"]]
+    x_adv = pgd(model, x, y, ball=Linf(8 / 255), steps=4, step_size=2 / 255, random_start=False)
+    expected = {
+        f"{name}_{statistics}": (by_hand(model, at, statistics) == y).double().tolist()
+        for name, at in (("natural", x), ("adversarial", x_adv))
+        for statistics in ("running", "held")
+    }
+    assert {column: found[column].tolist() for column in expected} == expected
+    assert len({*map(tuple, expected.values())}) == 4
