@@ -78,12 +78,13 @@ def _named(stem: str, test: Mapping) -> tuple[str, str, int]:
 
 
 def heading(recipe: Mapping) -> str:
-    """The title of a recorded recipe's training, with every setting that is not that of the preset `cpu` by itself."""
+    """The title of a recorded recipe's training, with every setting that is not that of its network at preset `cpu`."""
     kind = results.training_kind(recipe)
     training = kind(**{k: v for k, v in recipe["training"].items() if k != "kind"})
     changed = {}
     for protocol in ("paper", "authors"):
-        usual = presets.recipe("cpu", kind.name, dataset=recipe["dataset"], protocol=protocol)
+        named = dict(dataset=recipe["dataset"], arch=recipe["arch"], protocol=protocol)
+        usual = presets.recipe("cpu", kind.name, **named)
         changed[protocol] = _changed(training.plain(), usual.training.plain())
         changed[protocol] += _changed(recipe, usual.plain(), aside=_SHARED)
     if changed["paper"] and not changed["authors"]:

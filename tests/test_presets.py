@@ -14,7 +14,7 @@ from artlib.data import SETS
 from artlib.measurements import MEASUREMENTS, Accuracy, AttributionRobustness, Measurement
 from artlib.settings import Count
 from artlib.trainings import TRAININGS, Art, InnerAttack, Natural, Pgd, Recipe, learning_rate, paper_recipe
-from artlib.trainings.late import LateArt, LatePgd
+from artlib.trainings.late import LATE, LateArt, LatePgd
 
 EVERY = [
     (preset, dataset, protocol)
@@ -204,6 +204,17 @@ def test_trainings_of_a_preset_differ_in_their_objective_but_where_the_exception
     late, usual = (presets.recipe("cpu", t, **flowers) for t in ("pgd", "natural"))
     assert isinstance(late.training, LatePgd) and (late.optimizer, late.lr, late.epochs) == ("adam", 3e-4, usual.epochs)
     assert late.size == usual.size == 128 and presets.recipe("cpu", "pgd", dataset="flower17").optimizer == "sgd"
+
+
+def test_chens_resnets_are_attacked_late_at_cpu():
+    signs = dict(dataset="gtsrb", arch="rar-resnet-2")
+    every = presets.recipes("cpu", trainings=["natural", "pgd", "art", "ig-norm", "ig-sum-norm"], **signs)
+    assert {(r.batch_size, r.epochs, r.optimizer) for r in every.values()} == {(16, 15, "adam")}
+    attacked = [every[t].training for t in ("pgd", "art", "ig-norm", "ig-sum-norm")]
+    assert [type(t) for t in attacked] == list(LATE.values())
+    assert all(t.at(0.59) == Natural() and t.at(0.9) == t and 0 < t.at(0.75).eps < t.eps for t in attacked)
+    assert type(presets.recipe("quick", "pgd", **signs).training) is Pgd
+    assert presets.recipe("cpu", "pgd", epochs=3, **signs).epochs == 3
 
 
 def test_images_of_another_size_fit_a_recipe_with_the_same_change():

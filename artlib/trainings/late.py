@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 from artlib.settings import Share
 from artlib.trainings.art import Art
+from artlib.trainings.ig_norm import IgNorm, IgSumNorm
 from artlib.trainings.natural import Natural
 from artlib.trainings.pgd import Pgd
 from artlib.trainings.training import InnerAttack, Training
@@ -12,8 +13,8 @@ from artlib.trainings.training import InnerAttack, Training
 class _Late:
     """Natural training for a share `natural`; then the ball grows until `warmup`. Not in the papers.
 
-    Attacked while its last layer is new, SqueezeNet, which has no batch normalisation, comes to give every image the
-    same logits, and stays there (notebook 02).
+    Attacked from the first update on, networks without batch normalisation, SqueezeNet (notebook 02) and Chen et al.'s
+    (notebook 42), come to give every image the same logits, and stay there.
     """
 
     def at(self, progress: float) -> Training:
@@ -39,10 +40,24 @@ class LateArt(_Late, Art):
     natural: Share = 0.0
 
 
-LATE = {Pgd: LatePgd, Art: LateArt}
+@dataclass(frozen=True)
+class LateIgNorm(_Late, IgNorm):
+    """`IgNorm` that begins late, with all of its loss."""
+
+    natural: Share = 0.0
 
 
-def late(training: InnerAttack, *, natural: float, warmup: float) -> LatePgd | LateArt:
-    """The settings of a `Pgd` or an `Art`, late. Raises KeyError for another training."""
+@dataclass(frozen=True)
+class LateIgSumNorm(_Late, IgSumNorm):
+    """`IgSumNorm` that begins late, with all of its loss."""
+
+    natural: Share = 0.0
+
+
+LATE = {Pgd: LatePgd, Art: LateArt, IgNorm: LateIgNorm, IgSumNorm: LateIgSumNorm}
+
+
+def late(training: InnerAttack, *, natural: float, warmup: float) -> InnerAttack:
+    """The settings of a training of `LATE`, late. Raises KeyError for another one."""
     own = {f.name: getattr(training, f.name) for f in fields(training)}
     return LATE[type(training)](**own | dict(natural=natural, warmup=warmup))
