@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from artlib import paper
+from artlib.trainings import TRAININGS
 
 
 def test_unknown_table_names_the_known_ones():
@@ -23,10 +24,10 @@ def test_against_paper_joins_and_leaves_blanks():
     run = pd.concat([long("gtsrb", "art", IN=90.0, natural=80.0), long("gtsrb", "jarn", IN=50.0)])
     table = paper.against_paper(run, reference=long("gtsrb", "art", IN=91.0)).set_index(["training", "metric"])
     assert list(table.columns) == ["dataset", "paper", "reference", "run"]
-    assert list(table.index.unique(0)) == ["natural", "ig_norm", "ig_sum_norm", "pgd", "art", "jarn"]
+    assert list(table.index.unique(0)) == ["natural", "ig-norm", "ig-sum-norm", "pgd", "art", "jarn"]
     assert list(table.loc[("art", "IN")]) == ["gtsrb", 91.96, 91.0, 90.0]
-    assert table.loc[("ig_norm", "K"), "paper"] == 75.55
-    assert table.loc["ig_norm", "run"].isna().all() and table.loc["ig_norm", "reference"].isna().all()
+    assert table.loc[("ig-norm", "K"), "paper"] == 75.55
+    assert table.loc["ig-norm", "run"].isna().all() and table.loc["ig-norm", "reference"].isna().all()
     assert math.isnan(table.loc[("jarn", "IN"), "paper"])
     assert len(table) == 5 * 4 + 1
 
@@ -70,3 +71,8 @@ def test_a_table_with_settings_is_joined_by_them():
     )
     with pytest.raises(ValueError, match="lacks the columns setting"):
         paper.against_paper(long("cifar10", "art", IN=70.0), "table4")
+
+
+def test_trainings_of_table_1_are_called_as_here():
+    """Else a row that was measured stands beside its printed one, not in it."""
+    assert set(paper.table("table1")["training"]) <= set(TRAININGS)
