@@ -234,17 +234,32 @@ def explained() -> "pd.DataFrame | None":
     return pd.concat(found, ignore_index=True) if found else None
 
 
-def sides(groups: Mapping[str, Group], column: str, *, trainings: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """By group the values of several trainings, as named in `TRAININGS`, on the images that all of them have.
+def sides(
+    groups: Mapping[str, Group], column: str, *, trainings: Sequence[str]
+) -> dict[str, dict[str, list[list[float]]]]:
+    """By group the values of several trainings, as named in `TRAININGS`, one list a seed, on the images that all have.
 
-    Of a training its row without further settings: PGD-10, not "PGD-10, running". For `paper.adversarial_advantage` and
-    `paper.agreement_or_jitter`. Groups without a row, or without a value of `column`, for one of them are left out.
+    Of a training its row without further settings: PGD-10, not "PGD-10, running"; of seeds those that all have. For
+    `paper.adversarial_advantage` and `paper.agreement_or_jitter`. Groups without a row, a seed or a value of `column`
+    for one of them are left out.
     """
     found = {}
     for group, records in groups.items():
         usual = [re.compile(rf"{re.escape(tables.title(t))}(-\d+)?") for t in trainings]
         rows = [next((row for row in records if each.fullmatch(row)), None) for each in usual]
-        values = [] if None in rows else _common(records, rows, column)
-        if len(values) and len(values[0]):
-            found[group] = {name: side.tolist() for name, side in zip(trainings, values, strict=True)}
+        seeds = set() if None in rows else set.intersection(*(set(records[row]) for row in rows))
+        each = [_common({r: {s: records[r][s]} for r in rows}, rows, column) for s in sorted(seeds)]
+        if each and all(len(values[0]) for values in each):
+            found[group] = {name: [v[i].tolist() for v in each] for i, name in enumerate(trainings)}
     return found
+
+
+def forgiven(groups: Mapping[str, Group], *, w: int) -> dict[str, float]:
+    """By group the share of pixels that LENS-recall forgives by chance, 1 - (1 - k / P)^((2w + 1)^2).
+
+    P: pixels of a map. That one of the top k is in a window of 2w + 1, if they lie anywhere, away from the border.
+    """
+    some = {group: next(iter(next(iter(records.values())).values())) for group, records in groups.items()}
+    told = {group: record["attribution_robustness"] for group, record in some.items()}
+    pixels = {group: each["measurement"]["k"] / each["test"]["size"] ** 2 for group, each in told.items()}
+    return {group: 1 - (1 - share) ** ((2 * w + 1) ** 2) for group, share in pixels.items()}

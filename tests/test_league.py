@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 import torch
 
-from artlib import league, presets, results, scoreboard, tables
+from artlib import league, metrics, presets, results, scoreboard, tables
 from artlib.attacks import KEPT
 from artlib.trainings import Art
 
@@ -176,9 +176,22 @@ def test_what_a_random_sign_explains_is_read_where_it_was_recorded(tmp_path, mon
     assert league.explained().to_dict("records") == [{"measure": "IN", "explained": 90.0, "run": "lens-x-paper-seed0"}]
 
 
-def test_trainings_are_found_by_title():
-    rows = {"Natural": {0: record(A)}, "PGD-10": {0: record(B)}, "PGD-7, running": {0: record(C)}}
+def test_trainings_are_found_by_title_and_seed():
+    rows = {"Natural": {0: record(A)}, "PGD-10": {0: record(B), 1: record(C)}, "PGD-7, running": {0: record(C)}}
     groups = {"g": rows, "without": {"Natural": {0: record(A)}}, "blank": rows | {"PGD-10": {0: record([None] * 80)}}}
+    groups["other seed"] = {"Natural": {0: record(A)}, "PGD-10": {1: record(B)}}
     found = league.sides(groups, "IN", trainings=["natural", "pgd"])
-    assert list(found) == ["g"] and found["g"]["natural"] == pytest.approx([100 * v for v in A])
-    assert found["g"]["pgd"] == pytest.approx([100 * v for v in B])
+    assert list(found) == ["g"] and found["g"]["natural"] == [pytest.approx([100 * v for v in A])]
+    assert found["g"]["pgd"] == [pytest.approx([100 * v for v in B])]
+    two = {"g": {"Natural": {0: record(A), 1: record(C)}, "PGD-10": {0: record(B), 1: record(A)}}}
+    assert [len(each) for each in league.sides(two, "IN", trainings=["natural", "pgd"])["g"].values()] == [2, 2]
+
+
+def test_what_lens_forgives_by_chance_is_what_random_maps_show():
+    told = {"measurement": {"k": 60}, "test": {"size": 40}}
+    groups = {"g": {"Natural": {0: {"attribution_robustness": told}}}}
+    noise = torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 200, 40, 40, generator=noise, dtype=torch.float64)
+    for w in (0, 1, 2):
+        shown = metrics.lens_recall(a, b, k=60, w=w).mean().item()
+        assert league.forgiven(groups, w=w)["g"] == pytest.approx(shown, abs=0.03)

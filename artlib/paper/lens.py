@@ -119,16 +119,19 @@ def agreement_or_jitter(
     exact: Mapping[str, Mapping[str, Sequence[Any]]],
     tolerant: Mapping[str, Mapping[str, Sequence[Any]]],
     *,
+    forgiven: Mapping[str, float],
     better: str = "art",
     worse: str = "natural",
     generator: torch.Generator,
 ) -> "pd.DataFrame":
     """Whether a lead in IN is left where LENS forgives neighbours (asked in neither paper), one row a data set.
 
-    exact, tolerant: per-image values as for `adversarial_advantage`, of IN and of a LENS measure. Where the pixels that
-    `worse` lost only moved to their neighbours, a lead in IN is no lead in LENS. Columns: difference, low and high of
-    each, as `paper.verdict`, images, and verdict: "agreement" where both leads are reproduced; "jitter" where that in
-    IN is, and the interval of the other lies below half of it; "no lead" where IN has none; else "inconclusive".
+    exact, tolerant: per-image values as for `adversarial_advantage`, of IN and of a LENS measure. forgiven: the share
+    of pixels that has a partner in its window by chance, in [0, 1] (`league.forgiven`); if pixels that leave the top k
+    went anywhere, 1 - forgiven of the lead would be left: *by chance*. Columns: difference, low and high of both
+    leads, as `paper.verdict`, images, verdict and why. verdict: "agreement" where both leads are reproduced; "jitter"
+    where that in IN is, and the interval of the other lies below what is left by chance: what `worse` lost more went to
+    neighbours; "no lead" where that in IN is not reproduced; else "inconclusive".
     """
     import pandas as pd
 
@@ -137,13 +140,13 @@ def agreement_or_jitter(
         lead, left = (
             verdict(values[better], values[worse], generator=generator) for values in (sides, tolerant[dataset])
         )
-        word = "inconclusive" if lead.order != "not reproduced" else "no lead"
-        if lead.order == "reproduced":
-            enough = min(lead.images, left.images) >= SMALLEST_IMAGES
-            jitter = "jitter" if enough and left.high < lead.difference / 2 else word
-            word = "agreement" if left.order == "reproduced" else jitter
+        anywhere = (1 - forgiven[dataset]) * lead.difference
+        word = {"reproduced": "agreement", "not reproduced": "no lead"}.get(lead.order, "inconclusive")
+        if word == "agreement" and left.order != "reproduced":
+            word = "jitter" if left.images >= SMALLEST_IMAGES and left.high < anywhere else "inconclusive"
         rows[dataset] = {"difference": lead.difference, "low": lead.low, "high": lead.high, "left": left.difference}
-        rows[dataset] |= {"low left": left.low, "high left": left.high, "images": lead.images, "verdict": word}
+        rows[dataset] |= {"low left": left.low, "high left": left.high, "by chance": anywhere, "images": lead.images}
+        rows[dataset] |= {"verdict": word, "why": (lead.why or left.why) if word == "inconclusive" else ""}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

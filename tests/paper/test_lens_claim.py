@@ -106,20 +106,29 @@ def test_the_advantage_vanishes_stays_or_was_not_measured():
     assert half["verdict"].tolist() == ["not measured", "inconclusive"]  # no small lead to compare with
 
 
-def kept(of_art, of_natural, images=80):
+def kept(of_art, of_natural, images=80, seeds=1, forgiven=0.6):
     """IN and LENS of both, as means: what `agreement_or_jitter` says of one data set."""
     exact, tolerant = (
-        {"set": {"art": around(a, images), "natural": around(n, images, seed=1)}}
+        {
+            "set": {
+                "art": [around(a, images, seed) for seed in range(seeds)],
+                "natural": [around(n, images, 9 + seed) for seed in range(seeds)],
+            }
+        }
         for a, n in zip(of_art, of_natural, strict=True)
     )
-    return paper.agreement_or_jitter(exact, tolerant, generator=torch.Generator().manual_seed(0)).loc["set"]
+    chance, noise = {"set": forgiven}, torch.Generator().manual_seed(0)
+    return paper.agreement_or_jitter(exact, tolerant, forgiven=chance, generator=noise).loc["set"]
 
 
-def test_a_lead_that_lens_forgives_was_jitter():
-    assert kept((60, 90), (30, 70))["verdict"] == "agreement"
-    assert kept((60, 90), (30, 90))["verdict"] == "jitter"
+def test_a_lead_that_lens_forgives_more_than_chance_does_was_jitter():
+    assert kept((60, 90), (30, 70), seeds=2)["verdict"] == "agreement"
+    gone = kept((60, 90), (30, 90))
+    assert gone["verdict"] == "jitter" and gone["by chance"] == pytest.approx(0.4 * gone["difference"])
     assert kept((30, 90), (60, 90))["verdict"] == "no lead"
-    assert kept((60, 90), (30, 90), images=20)["verdict"] == "inconclusive"
+    few = kept((60, 90), (30, 90), images=20)
+    assert few["verdict"] == "inconclusive" and "20 images" in few["why"]
     assert kept((60, 90), (60, 90))["verdict"] == "inconclusive"
+    assert kept((60, 90), (30, 90), forgiven=0.99)["verdict"] == "inconclusive"  # nothing would be left by chance
     told = kept((60, 91), (30, 90))
     assert told["difference"] == pytest.approx(30, abs=2) and told["left"] == pytest.approx(1, abs=2)
