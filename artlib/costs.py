@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -188,21 +188,27 @@ def works(
     trainings: Sequence[str] = presets.TABLE1,
     measurements: Sequence[str] = presets.MEASURED,
     seeds: int = 1,
+    images: int | None = None,
+    **changes: Any,
 ) -> list[Work]:
     """What a notebook does at a preset: each of `trainings`, and `measurements` of all of them, with so many seeds.
 
     `sets` are the training and test images; without them official numbers count, and a folder is loaded.
+    images: that are attacked, None for the preset's; changes: of the recipes, as of `presets.recipe`.
     Raises ValueError as `presets.recipe` and `data.load` do.
     """
-    recipes = [presets.recipe(preset, name, dataset=dataset, protocol=protocol) for name in trainings]
+    recipes = [presets.recipe(preset, name, dataset=dataset, protocol=protocol, **changes) for name in trainings]
     train, test, shape = _sizes(preset, dataset, sets)
     found = []
     for r in recipes:
-        images = seeds * r.epochs * (train if r.per_class is None else r.per_class * shape[2])
-        found.append(update(r, shape=shape, images=images, net=found[0].net if found else None))
-    for m in presets.measurements(preset, dataset=dataset, protocol=protocol, names=measurements).values():
-        images = seeds * len(recipes) * m.count(test)
-        found.append(measuring(m, net=found[0].net, shape=shape, images=images))
+        some = min(train, r.limit or train)
+        seen = seeds * r.epochs * (some if r.per_class is None else r.per_class * shape[2])
+        found.append(update(r, shape=shape, images=seen, net=found[0].net if found else None))
+    for name, m in presets.measurements(preset, dataset=dataset, protocol=protocol, names=measurements).items():
+        if images is not None and name == "attribution_robustness":
+            m = replace(m, images=images)
+        seen = seeds * len(recipes) * m.count(test)
+        found.append(measuring(m, net=found[0].net, shape=shape, images=seen))
     return found
 
 
@@ -278,8 +284,8 @@ def rate(work: Work, *, device: torch.device | str = "cpu") -> float:
 def forecast(preset: str, *, device: torch.device | str | None = None, **run) -> "pd.DataFrame":
     """What a preset costs, by `works` and in total: images, passes F an image, TFLOP, hours at the measured `rate`.
 
-    `run` is what `works` takes: dataset, protocol, sets, trainings, measurements, seeds. Hours are NaN without a
-    `device`; loading and augmentation are not in them, and models that exist already are.
+    `run` is what `works` takes: dataset, protocol, sets, trainings, measurements, seeds, images, changes. Hours are NaN
+    without a `device`; loading and augmentation are not in them, and models that exist already are.
     """
     import pandas as pd
 

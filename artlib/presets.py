@@ -3,11 +3,12 @@
 What a preset makes cheaper inside a measurement stands in its `presets`, beside its settings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from artlib import data
+from artlib import data, models
+from artlib.attributions import ATTRIBUTIONS
 from artlib.data import ImageSet
 from artlib.measurements import MEASUREMENTS, Measurement
 from artlib.trainings import PROTOCOLS, Recipe, Training, paper_recipe
@@ -85,17 +86,39 @@ SMALL_SIZE_K = 250  # of a measurement of these: 1000 of 128 x 128 pixels
 
 
 def check(
-    preset: str, *, dataset: str = "blossoms", seeds: Sequence[int] = (), trainings: Sequence[str] = (), **others: Any
+    preset: str,
+    *,
+    dataset: str = "blossoms",
+    seeds: Sequence[int] = (),
+    trainings: Sequence[str] = (),
+    arch: str | None = None,
+    counts: Mapping[str, int | None] | None = None,
+    explanations: Sequence[str] = (),
+    **others: Any,
 ) -> None:
     """Raise one clear ValueError when a notebook's parameters have a wrong name or type.
 
-    others: protocol, seed, device. Raises FileNotFoundError for a folder:PATH that is not there.
+    counts: by name, such as limit, epochs and images, None or a positive integer. others: protocol, seed, device.
+    Raises FileNotFoundError for a folder:PATH that is not there.
     """
+    for name, value in (counts or {}).items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            kind = type(value).__name__
+            raise ValueError(f"{name} is {value!r}, a {kind}; it must be an integer, 1 or more, or None: the preset's")
+    if arch is not None:
+        if not isinstance(arch, str):
+            raise ValueError(
+                f"arch is {arch!r}, a {type(arch).__name__}; it must be of type str, or None: the preset's"
+            )
+        models.find(arch)
     for seed in _list("seeds", seeds):
         _check_names(preset, dataset=dataset, seed=seed)
     _check_names(preset, dataset=dataset, **others)
     for training in _list("trainings", trainings):
         find(training)
+    for explanation in _list("explanations", explanations):
+        if explanation not in ATTRIBUTIONS:
+            raise ValueError(f"unknown explanation {explanation!r}; choose some of {', '.join(ATTRIBUTIONS)}")
     data.check(dataset)
 
 

@@ -400,3 +400,13 @@ def test_smoke_measures_nothing(monkeypatch):
 def test_unknown_names_are_refused(names, message):
     with pytest.raises(ValueError, match=message):
         costs.forecast(**{"preset": "smoke", "dataset": "blossoms"} | names)
+
+
+def test_another_network_fewer_images_and_epochs_are_forecast():
+    usual = dict(dataset="gtsrb", trainings=["natural"], measurements=["attribution_robustness"])
+    asked = dict(arch="rar-resnet-2", limit=100, epochs=2)
+    natural, attacked = costs.works("cpu", **usual)
+    own, few = costs.works("cpu", images=7, **usual, **asked)
+    assert few.images == 7 < attacked.images and own.images == 2 * 100
+    recipe = presets.recipe("cpu", "natural", dataset="gtsrb", **asked)
+    assert costs.forward(own) == costs.forward(costs.update(recipe, shape=(3, 32, 43))) != costs.forward(natural)

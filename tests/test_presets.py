@@ -206,6 +206,25 @@ def test_trainings_of_a_preset_differ_in_their_objective_but_where_the_exception
     assert late.size == usual.size == 128 and presets.recipe("cpu", "pgd", dataset="flower17").optimizer == "sgd"
 
 
+@pytest.mark.parametrize("value", ["ten", 0, -3, True, 2.0])
+def test_a_wrong_number_of_images_is_refused_before_anything_is_loaded(value):
+    for name in ("limit", "epochs", "images"):
+        with pytest.raises(ValueError, match=rf"{name} is {value!r}, a .*1 or more, or None"):
+            presets.check("cpu", counts={name: value})
+    presets.check("cpu", counts=dict(limit=None, epochs=3), arch="rar-cnn")
+
+
+def test_a_wrong_network_or_explanation_is_refused_before_anything_is_loaded():
+    with pytest.raises(ValueError, match="arch is 5, a int"):
+        presets.check("cpu", arch=5)
+    with pytest.raises(ValueError, match="resnet-foo"):
+        presets.check("cpu", arch="resnet-foo")
+    with pytest.raises(ValueError, match="explanations is 'gradshap', a str; it must be a list"):
+        presets.check("cpu", explanations="gradshap")
+    with pytest.raises(ValueError, match="unknown explanation 'foo'; choose some of gradient"):
+        presets.check("cpu", explanations=["gradient", "foo"])
+
+
 def test_chens_resnets_are_attacked_late_at_cpu():
     signs = dict(dataset="gtsrb", arch="rar-resnet-2")
     every = presets.recipes("cpu", trainings=["natural", "pgd", "art", "ig-norm", "ig-sum-norm"], **signs)
