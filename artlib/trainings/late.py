@@ -10,12 +10,15 @@ from artlib.trainings.pgd import Pgd
 from artlib.trainings.training import InnerAttack, Training
 
 
+@dataclass(frozen=True)
 class _Late:
     """Natural training for a share `natural`; then the ball grows until `warmup`. Not in the papers.
 
     Attacked from the first update on, networks without batch normalisation, SqueezeNet (notebook 02) and Chen et al.'s
     (notebook 42), come to give every image the same logits, and stay there.
     """
+
+    natural: Share = 0.0
 
     def at(self, progress: float) -> Training:
         if progress < self.natural:
@@ -30,28 +33,20 @@ class _Late:
 class LatePgd(_Late, Pgd):
     """`Pgd` that begins late."""
 
-    natural: Share = 0.0
-
 
 @dataclass(frozen=True)
 class LateArt(_Late, Art):
     """`Art` that begins late, with all of its loss."""
-
-    natural: Share = 0.0
 
 
 @dataclass(frozen=True)
 class LateIgNorm(_Late, IgNorm):
     """`IgNorm` that begins late, with all of its loss."""
 
-    natural: Share = 0.0
-
 
 @dataclass(frozen=True)
 class LateIgSumNorm(_Late, IgSumNorm):
     """`IgSumNorm` that begins late, with all of its loss."""
-
-    natural: Share = 0.0
 
 
 LATE = {Pgd: LatePgd, Art: LateArt, IgNorm: LateIgNorm, IgSumNorm: LateIgSumNorm}
