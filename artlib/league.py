@@ -243,9 +243,9 @@ def sides(
     `paper.adversarial_advantage` and `paper.agreement_or_jitter`. Groups without a row, a seed or a value of `column`
     for one of them are left out.
     """
+    usual = [re.compile(rf"{re.escape(tables.title(t))}(-\d+)?") for t in trainings]
     found = {}
     for group, records in groups.items():
-        usual = [re.compile(rf"{re.escape(tables.title(t))}(-\d+)?") for t in trainings]
         rows = [next((row for row in records if each.fullmatch(row)), None) for each in usual]
         seeds = set() if None in rows else set.intersection(*(set(records[row]) for row in rows))
         each = [_common({r: {s: records[r][s]} for r in rows}, rows, column) for s in sorted(seeds)]

@@ -231,12 +231,13 @@ def verdicts(table: str) -> "Shown":
 def _title(table: str, run: str) -> str:
     """Of which part of the table a recorded run is, if it is one, and what it is made of."""
     told = about(run)
-    return ": ".join(filter(None, [_part(table, run), f"{told['heading']}, commit {told['commit']}"]))
+    part = _part(table, run, told["dataset"])
+    return ": ".join(filter(None, [part, f"{told['heading']}, commit {told['commit']}"]))
 
 
-def _part(table: str, run: str) -> str:
+def _part(table: str, run: str, dataset: str) -> str:
     """What a run's name has between its table and its data set, as `tables.run_name` made it: other settings."""
-    return run.removeprefix(table).split(f"-{about(run)['dataset']}-")[0].strip("-")
+    return run.removeprefix(table).split(f"-{dataset}-")[0].strip("-")
 
 
 def _images(found: "pd.DataFrame") -> str:
@@ -306,7 +307,9 @@ def everything(table: str = "table1", *, blank: bool = True) -> "pd.DataFrame":
 
     found = {}
     for run in runs(table):
-        found[", ".join(filter(None, [about(run)["heading"], _part(table, run)]))] = recorded(run, printed=table)
+        told = about(run)
+        heading = ", ".join(filter(None, [told["heading"], _part(table, run, told["dataset"])]))
+        found[heading] = recorded(run, printed=table)
     printed, measured = paper.table(table), {about(run)["dataset"] for run in runs(table)}
     for dataset in [d for d in printed["dataset"].unique() if blank and d not in measured]:
         rows = printed[printed["dataset"] == dataset]

@@ -14,5 +14,4 @@ class OtherWorstCase(WorstCase, OtherAttribution):
     @property
     def attacks(self) -> dict[str, AttributionRobustness]:
         """As of `WorstCase`, on maps with these settings."""
-        own = {"sigma": self.sigma, "baselines": self.baselines}
-        return {name: OtherAttribution.like(attack, **own) for name, attack in super().attacks.items()}
+        return {name: OtherAttribution.like(attack, **self._own) for name, attack in super().attacks.items()}
