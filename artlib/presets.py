@@ -82,6 +82,12 @@ CUB = FINE_TUNED | dict(
 )  # fmt: skip
 CUB_ART = dict(batch_size=90, milestones=((40, 0.1), (80, 0.1), (120, 0.1), (160, 0.1)))
 THRESHOLD_IMAGES = {"smoke": 200, "quick": 200}  # training images on which a box's or a mask's threshold is chosen
+LENS_ATTACKS: dict[str, dict[str, Any]] = {  # that LENS compares, as changes of `AttributionRobustness`
+    "random": dict(objective="random", steps=1),
+    "mass centre": dict(objective="mass_center"),
+    "top-k": dict(objective="topk"),
+    "LENS-aware": dict(objective="lens"),
+}
 SMALL_SIZE_K = 250  # of a measurement of these: 1000 of 128 x 128 pixels
 
 
@@ -94,11 +100,14 @@ def check(
     arch: str | None = None,
     counts: Mapping[str, int | None] | None = None,
     explanations: Sequence[str] = (),
+    attacks: Sequence[str] = (),
+    needed: Sequence[str] = (),
     **others: Any,
 ) -> None:
     """Raise one clear ValueError when a notebook's parameters have a wrong name or type.
 
-    counts: by name, such as limit, epochs and images, None or a positive integer. others: protocol, seed, device.
+    counts: by name, such as limit, epochs and images, None or a positive integer. attacks: names in `LENS_ATTACKS`;
+    needed: those that have to be among them. others: protocol, seed, device.
     Raises FileNotFoundError for a folder:PATH that is not there.
     """
     for name, value in (counts or {}).items():
@@ -119,6 +128,11 @@ def check(
     for explanation in _list("explanations", explanations):
         if explanation not in ATTRIBUTIONS:
             raise ValueError(f"unknown explanation {explanation!r}; choose some of {', '.join(ATTRIBUTIONS)}")
+    for attack in _list("attacks", attacks):
+        if attack not in LENS_ATTACKS:
+            raise ValueError(f"unknown attack {attack!r}; choose some of {', '.join(LENS_ATTACKS)}")
+    if missing := [a for a in needed if a not in attacks]:
+        raise ValueError(f"attacks is {list(attacks)}; {' and '.join(missing)} must be among them")
     data.check(dataset)
 
 

@@ -212,7 +212,7 @@ def shown(table: str, *, printed: "pd.DataFrame | None" = None, metrics: Sequenc
         numbers = measured(found, titles) if known is None else beside(found, known, titles)
         numbers = numbers.T if numbers.shape[1] > 8 else numbers  # else every cell would break into three lines
         verdicts = _verdicts(run, metrics, titles)
-        title = _title(table, run) + _images(found)
+        title = titled(table, run) + _images(found)
         text += [f"{title}\n{numbers.to_string()}", *(f"{name}\n{part.text}" for name, part in verdicts)]
         markup.append(f"<p>{html.escape(title)}</p>{numbers.to_html()}")
         markup += [f"<p>{html.escape(name)}</p>{part.markup}" for name, part in verdicts]
@@ -222,13 +222,13 @@ def shown(table: str, *, printed: "pd.DataFrame | None" = None, metrics: Sequenc
 
 def verdicts(table: str) -> "Shown":
     """The verdicts of every recorded run of a figure or table; a sentence where there is none."""
-    parts = [(_title(table, run), name, part) for run in runs(table) for name, part in _verdicts(run)]
+    parts = [(titled(table, run), name, part) for run in runs(table) for name, part in _verdicts(run)]
     text = "\n\n".join(f"{title}\n{name}\n{part.text}" for title, name, part in parts)
     markup = "".join(f"<p>{html.escape(f'{title}; {name}')}</p>{part.markup}" for title, name, part in parts)
     return Shown(text, markup) if parts else NOTHING
 
 
-def _title(table: str, run: str) -> str:
+def titled(table: str, run: str) -> str:
     """Of which part of the table a recorded run is, if it is one, and what it is made of."""
     told = about(run)
     part = _part(table, run, told["dataset"])
@@ -237,7 +237,9 @@ def _title(table: str, run: str) -> str:
 
 def _part(table: str, run: str, dataset: str) -> str:
     """What a run's name has between its table and its data set, as `tables.run_name` made it: other settings."""
-    return run.removeprefix(table).split(f"-{dataset}-")[0].strip("-")
+    part = run.removeprefix(table).split(f"-{dataset}-")[0].strip("-")
+    part = re.sub(r"-?\bof-(\d+)", lambda found: f", {int(found[1]):,} training images", part)
+    return re.sub(r"-(\d+)-epochs", r", \1 epochs", part).removeprefix(", ")
 
 
 def _images(found: "pd.DataFrame") -> str:
