@@ -19,13 +19,15 @@ def written(text: str) -> str:
 
 
 def short(found: "pd.DataFrame") -> "pd.DataFrame":
-    """What README has room for: protocol "paper", real images, trainings measured; other settings are named."""
+    """What README has room for: protocol "paper", real images, trainings measured; other settings, which are named,
+    where the paper prints something."""
     names = set(scoreboard.NAMES.values())
     rows = {}
     for (data, training), row in found.iterrows():
         name, (_, *after) = re.split(r" \(|, ", data)[0], re.split(r"protocol paper(?:, \d+ seeds)?", data)
         settings = "".join(after).removeprefix(", ")
-        if after and name in names and not row.str.endswith("| ").any():
+        known = after and name in names and not row.str.endswith("| ").any()
+        if known and (not settings or row.str.contains("|", regex=False).any()):
             rows[f"{name}{f' ({settings})' if settings else ''}: {training}"] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
