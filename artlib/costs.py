@@ -203,6 +203,7 @@ def works(
     for r in recipes:
         some = min(train, r.limit or train)
         seen = seeds * r.epochs * (some if r.per_class is None else r.per_class * shape[2])
+        seen -= round(seen * getattr(r.training, "natural", 0.0))  # of a late attack: updates without it cost little
         found.append(update(r, shape=shape, images=seen, net=found[0].net if found else None))
     for name, m in presets.measurements(preset, dataset=dataset, protocol=protocol, names=measurements).items():
         if images is not None and name == "attribution_robustness":

@@ -410,3 +410,9 @@ def test_another_network_fewer_images_and_epochs_are_forecast():
     assert few.images == 7 < attacked.images and own.images == 2 * 100
     recipe = presets.recipe("cpu", "natural", dataset="gtsrb", **asked)
     assert costs.forward(own) == costs.forward(costs.update(recipe, shape=(3, 32, 43))) != costs.forward(natural)
+
+
+def test_of_a_late_attack_only_the_updates_with_it_are_forecast():
+    asked = dict(dataset="gtsrb", trainings=["natural", "pgd"], measurements=[], limit=100, epochs=10)
+    assert [w.images for w in costs.works("cpu", arch="rar-resnet-2", **asked)] == [1000, 400]
+    assert [w.images for w in costs.works("cpu", **asked)] == [1000, 1000]
