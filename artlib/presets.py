@@ -11,6 +11,7 @@ from artlib import data, models
 from artlib.attributions import ATTRIBUTIONS
 from artlib.data import ImageSet
 from artlib.measurements import MEASUREMENTS, Measurement
+from artlib.models import public
 from artlib.trainings import PROTOCOLS, Recipe, Training, paper_recipe
 from artlib.trainings.late import LATE, late
 from artlib.trainings.recipe import find
@@ -160,6 +161,18 @@ def _list(name: str, values: Any) -> Sequence:
         way = "papermill takes one with -y 'seeds: [0, 1]'"
         raise ValueError(f"{name} is {values!r}, a {type(values).__name__}; it must be a list ({way})")
     return values
+
+
+def photographs_or_blossoms(dataset: str, *, network: str) -> str:
+    """`dataset`; for imagenet_samples whose photographs or weights of `network` are missing "blossoms", and says so."""
+    if dataset == "imagenet_samples":
+        try:
+            data.load(dataset, "test", limit=1)
+            public.load(network)
+        except FileNotFoundError as missing:
+            print(f"No ImageNet: {missing}. A small SqueezeNet trained on blossoms takes its place.")
+            return "blossoms"
+    return dataset
 
 
 def given(**parameters: Any) -> dict[str, Any]:

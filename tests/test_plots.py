@@ -369,6 +369,26 @@ def test_panels_hold_their_own_rows_and_share_a_legend():
         plots.panels_with_bands(pd.DataFrame(rows), x="value", panel="panel", line="metric")
 
 
+def test_a_grid_of_panels_has_one_scale_and_names_its_rows_and_columns():
+    rows = [
+        dict(measure=m, explanation=e, attack=a, eps=eps, mean=eps * n, low=eps * n, high=eps * n)
+        for m in ("IN", "LENS")
+        for n, e in enumerate(("gradient", "IG", "SHAP"), 1)
+        for a in ("random", "top-k")
+        for eps in (1, 2)
+    ]
+    look = dict(x="eps", row="measure", column="explanation", line="attack", xlabel="radius")
+    fig = plots.grid_with_bands(pd.DataFrame(rows), **look)
+    assert len(fig.axes) == 6 and len({ax.get_ylim() for ax in fig.axes}) == 1
+    assert [ax.get_title() for ax in fig.axes] == ["gradient", "IG", "SHAP", "", "", ""]
+    assert [ax.get_xlabel() for ax in fig.axes] == ["", "", "", "radius", "radius", "radius"]
+    assert [ax.get_ylabel() for ax in fig.axes] == ["IN\npercent", "", "", "LENS\npercent", "", ""]
+    assert fig.axes[2].lines[0].get_ydata().tolist() == [3, 6]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["random", "top-k"]
+    with pytest.raises(ValueError, match="grid_with_bands lacks the columns panel"):
+        plots.grid_with_bands(pd.DataFrame(rows), **look | dict(row="panel"))
+
+
 def test_panels_of_trainings_have_their_colours_and_the_papers_point():
     table = pd.DataFrame(
         [dict(metric=m, training=t, F=1e3, mean=5.0, low=4.0, high=6.0) for m in ("IN", "K") for t in ("pgd", "art")]

@@ -417,3 +417,11 @@ def test_an_image_folder(tmp_path):
     smoke, quick = (presets.images(p, "train", dataset=f"folder:{tmp_path}") for p in ("smoke", "quick"))
     assert smoke.images.shape == (4, 3, 28, 28) and quick.images.shape == (4, 3, 32, 32)
     assert smoke.classes == ("rose", "tulip")
+
+
+def test_without_photographs_or_weights_blossoms_take_their_place_and_it_is_said(nobody, capsys):
+    assert presets.photographs_or_blossoms("gtsrb", network="squeezenet1_1") == "gtsrb"
+    assert not capsys.readouterr().out
+    assert presets.photographs_or_blossoms("imagenet_samples", network="squeezenet1_1") == "blossoms"
+    said = capsys.readouterr().out
+    assert said.startswith("No ImageNet: ") and str(nobody) in said and "blossoms" in said

@@ -5,7 +5,14 @@ Figures are closed before they are returned, so that a notebook shows one by nam
 
 from artlib.plots.art_update import UPDATE_KEY, art_update
 from artlib.plots.diagrams import Box, diagram, matrix
-from artlib.plots.lines import bars_with_intervals, boxes, guard_lines, lines_with_bands, panels_with_bands
+from artlib.plots.lines import (
+    bars_with_intervals,
+    boxes,
+    grid_with_bands,
+    guard_lines,
+    lines_with_bands,
+    panels_with_bands,
+)
 from artlib.plots.maps import OUTLINE, Panel, attack_grid, heatmap_grid, perturbation
 from artlib.plots.saving import save_figure
 from artlib.plots.slider import Slider, attack_slider, slider
@@ -27,6 +34,7 @@ __all__ = [
     "boxes",
     "color",
     "diagram",
+    "grid_with_bands",
     "guard_lines",
     "heatmap_grid",
     "label",

@@ -168,12 +168,40 @@ def panels_with_bands(
                 ax.set_xticks(values, labels=[f"{v:g}" for v in values])
             ax.xaxis.set_minor_formatter(plt.NullFormatter())
         axes[0, 0].set_ylabel(ylabel)
-        handles = dict(reversed(pair) for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
-        if _printed(table):
-            handles |= {"paper": axes[0, 0].plot([], [], ms=7, **_PAPER)[0]}
-        fig.legend(handles.values(), handles.keys(), loc="outside center right")
+        _legend(fig, axes, printed=_printed(table))
         fig.suptitle(title, fontsize=10)
     return fig
+
+
+def grid_with_bands(
+    table: "pd.DataFrame", *, x: str, row: str, column: str, line: str, xlabel: str, title: str = ""
+) -> "Figure":
+    """`lines_with_bands` in a grid: a row of panels for each value of the column `row`, a column for each of `column`.
+
+    All have one scale, so that heights can be compared. Raises ValueError as `panels_with_bands`.
+    """
+    import matplotlib.pyplot as plt
+
+    _needs(table, "grid_with_bands", row, column, line, x)
+    rows, columns, chosen = table[row].unique(), table[column].unique(), distinct(list(table[line].unique()))
+    with plt.rc_context(style()):
+        size = dict(figsize=(1.2 + 2.5 * len(columns), 0.6 + 1.8 * len(rows)), squeeze=False)
+        fig, axes = plt.subplots(len(rows), len(columns), sharex=True, sharey=True, **size)
+        plt.close(fig)
+        for (i, j), ax in np.ndenumerate(axes):
+            _lines(ax, table[(table[row] == rows[i]) & (table[column] == columns[j])], x, line, chosen)
+            ax.set(title=columns[j] if i == 0 else "", xlabel=xlabel if i == len(rows) - 1 else "")
+            ax.set_ylabel(f"{rows[i]}\npercent" if j == 0 else "")
+        _legend(fig, axes, printed=_printed(table))
+        fig.suptitle(title, fontsize=10)
+    return fig
+
+
+def _legend(fig: "Figure", axes: np.ndarray, *, printed: bool) -> None:
+    handles = dict(reversed(pair) for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+    if printed:
+        handles |= {"paper": axes.flat[0].plot([], [], ms=7, **_PAPER)[0]}
+    fig.legend(handles.values(), handles.keys(), loc="outside center right")
 
 
 def guard_lines(table: "pd.DataFrame", *, raised: str = "L_attr", title: str = "") -> "Figure":
