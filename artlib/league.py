@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from artlib import metrics, paper, presets, results, tables
+from artlib import files, metrics, paper, presets, results, scoreboard, tables
+from artlib.measurements.attribution_robustness import LENS, WINDOWS
 from artlib.models.public import PUBLIC
 from artlib.paths import REFERENCE
 from artlib.scoreboard import NAMES
@@ -18,8 +19,9 @@ from artlib.scoreboard import NAMES
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("IN", "K", "recall_1", "recall_2", "recall_3", "precision_1", "precision_3", "diverse_recall_1")
-COLUMNS += ("natural", "adversarial")
+COLUMNS = ("IN", "K", *(f"{name}_{w}" for name in LENS for w in WINDOWS), "natural", "adversarial")
+SHOWN = ("IN", "K", "recall_1", "recall_3", "precision_1", "diverse_recall_1", "natural", "adversarial")  # at once
+EXPLAINED = ("IN", "K", "recall_1", "recall_3")
 POWER = 2.8  # 1.96 + 0.84: normal quantiles of a two-sided test at 5 % that finds a difference in 80 % of all samples
 # Of a recipe, what rows of a group share or what has no say; of a measurement, what does not change a value.
 _SHARED = {"dataset", "training", "arch", "size", "limit", "epochs", "batch_size", "seed"}
@@ -33,8 +35,9 @@ def recorded() -> dict[str, Group]:
     """The per-image measurements behind the recorded runs, by data set with what was trained on it, and by row.
 
     A column that was not measured is None on every image. Only what was measured as Table 1 is counts, whatever the
-    number of images. Rows of one group have the same test images, network, training images and epochs; their titles are
-    the training's with every setting that differs from its usual one. Raises ValueError for two runs of one title.
+    number of images. Rows of one group have the same test images, network, training images and epochs, in whose order
+    groups stand; their titles are the training's with every setting that differs from its usual one. Raises ValueError
+    for two runs of one title.
     """
     paths = results.RECORDED.glob("*.attribution_robustness.*.json")
     read = [(path.name.split(".")[0], json.loads(path.read_text())) for path in paths]
@@ -54,7 +57,12 @@ def recorded() -> dict[str, Group]:
             if accuracy["measurement"].get("steps") == 0:  # no attack was made
                 accuracy["values"]["adversarial"] = [None] * len(accuracy["values"]["index"])
         found.setdefault(group, {}).setdefault(row, {})[seed] = measured
-    return {group: dict(sorted(rows.items())) for group, rows in found.items()}
+    return {group: dict(sorted(found[group].items())) for group in sorted(found, key=_by_number)}
+
+
+def _by_number(group: str) -> list[str | int]:
+    """A group's name with its numbers as numbers: data set, network, images, epochs."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", group.replace(",", ""))]
 
 
 def _as_in_table1(record: Mapping) -> bool:
@@ -194,6 +202,16 @@ def board(found: "pd.DataFrame") -> tables.Shown:
     return sortable(text.reindex(order).rename(columns=tables.heading), means.reindex(order))
 
 
+def boards(found: "pd.DataFrame") -> tables.Shown:
+    """`board` of the metrics in `SHOWN`, and below it, folded away, of all others."""
+    at_once = found["metric"].isin(SHOWN)
+    at_once = found["metric"].isin(SHOWN)
+    first, rest = board(found[at_once]), board(found[~at_once])
+    title = "The other measures"
+    folded = f"<details><summary>{title}</summary>{rest.markup}</details>"
+    return tables.Shown(f"{first.text}\n\n{title}\n{rest.text}", first.markup + folded)
+
+
 _SORT = (
     "const t=this.closest('table'),i=this.cellIndex,s=this.dataset.s=-(this.dataset.s||1),v=r=>r.cells[i].dataset.v;"
     "[...t.tBodies[0].rows].sort((a,b)=>{const x=v(a),y=v(b),n=x===''||y==='';"
@@ -232,6 +250,34 @@ def explained() -> "pd.DataFrame | None":
     names = sorted(p.stem for p in REFERENCE.glob("lens-*-claim.csv"))
     found = [results.reference(name).assign(run=name.removesuffix("-claim")) for name in names]
     return pd.concat(found, ignore_index=True) if found else None
+
+
+def explained_by_run(found: "pd.DataFrame", *, columns: Sequence[str] = EXPLAINED) -> "pd.DataFrame":
+    """`explained` as one row a run and training, or explanation and size: cells "71.0 (69.5 to 72.6) ✓", with marks.
+
+    Runs are called by data set, network and number of training images.
+    """
+    found = found[found["measure"].isin(columns)].round(9)
+    title = {run: _title(run) for run in found["run"].unique()}
+    cells = zip(found["explained"], found["low explained"], found["high explained"], found["verdict"], strict=True)
+    text = [f"{v:.1f} ({low:.1f} to {high:.1f}) {paper.MARKS[word]}" for v, low, high, word in cells]
+    told = found.assign(run=found["run"].map(title), of=found.apply(_of, axis=1), text=text)
+    keys = ["run", "of"]
+    wide = told.pivot(index=keys, columns="measure", values="text").reindex(columns=columns).fillna("")
+    return wide.reindex(list(dict.fromkeys(map(tuple, told[keys].to_numpy())))).rename(columns=tables.heading)
+
+
+def _title(run: str) -> str:
+    told = scoreboard.about(run)
+    data = files.read_json(REFERENCE / f"{run}.json")["data"]
+    images = [f"{each['images']:,} images" for each in data if each["split"] == "train"]
+    return ", ".join(filter(None, [told["title"], told["network"], *images]))
+
+
+def _of(row: "pd.Series") -> str:
+    if isinstance(row.get("explanation"), str):
+        return f"{row['explanation']}, ε {row['ε in 1/255']:g}/255"
+    return row["training"]
 
 
 def sides(

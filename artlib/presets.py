@@ -13,6 +13,7 @@ from artlib.data import ImageSet
 from artlib.measurements import MEASUREMENTS, Measurement
 from artlib.models import public
 from artlib.trainings import PROTOCOLS, Recipe, Training, paper_recipe
+from artlib.trainings.ig_norm import RECIPES as RAR_RECIPES
 from artlib.trainings.late import LATE, late
 from artlib.trainings.recipe import find
 
@@ -43,6 +44,10 @@ PLAIN = dict(optimizer="adam", lr=1e-3)  # of Chen et al.'s networks, rar-..., t
 # and IG-NORM at chance, and in batches of 16 PGD still does. So it takes more updates, and an attack that begins late.
 RAR_RESNET = dict(batch_size=16, epochs=15)
 RAR_RESNET_LATE = dict(natural=0.6, warmup=0.9)
+# Of their networks at `gpu` and `paper`: Chen et al.'s recipes for all other trainings, too, on Flower17 at the rate
+# that natural and PGD training have there; on data sets that they do not have their batches and rate alone.
+RAR_PUBLISHED = {name: found | dict(lr=1e-2) for name, found in RAR_RECIPES.items()}
+RAR_ELSEWHERE = dict(batch_size=64, lr=1e-2)
 # At `cpu`, where a data set is smaller or has a network of its own.
 CPU_RECIPES: dict[str, dict[str, Any]] = {
     "gtsrb": dict(epochs=6, batch_size=64),
@@ -266,11 +271,21 @@ def recipe(
         published = paper_recipe(dataset, training, protocol=protocol)
         shorter = dict(epochs=min(values["epochs"], published.epochs), schedule=values["schedule"])
         values = values | shorter if published.arch.startswith("wrn") else shorter
+    if preset not in CPU_PRESETS and changes.get("arch", "").startswith("rar-"):
+        values |= _as_chen_et_al(training, dataset=dataset, most=values.get("epochs"))
     grows = preset == "quick" or (preset == "cpu" and dataset in CPU_WARMUP)
     training = training.eased(steps=ATTACK_STEPS.get(preset), warmup=WARMUP if grows else None)
     if begin and type(training) in LATE:
         training = late(training, **begin)
     return paper_recipe(dataset, training, protocol=protocol, seed=seed, **values | changes)
+
+
+def _as_chen_et_al(training: Training, *, dataset: str, most: int | None) -> dict[str, Any]:
+    """Their recipe, of at `most` so many epochs, for a training whose published one is for another network."""
+    if dataset == "cub200" or paper_recipe(dataset, training).arch.startswith("rar-"):
+        return {}
+    found = RAR_PUBLISHED.get(dataset, RAR_ELSEWHERE)
+    return found | ({"epochs": min(most, found["epochs"])} if most and "epochs" in found else {})
 
 
 def recipes(

@@ -90,6 +90,26 @@ def test_the_board_has_a_row_a_training_and_is_blank_where_nothing_was_measured(
     assert "75.0" in shown.text and "onclick" in shown.markup
 
 
+def test_every_measure_is_on_a_board_and_some_are_folded_away():
+    lens = {f"{kind}_{w}" for kind in ("recall", "precision", "diverse_recall", "diverse_precision") for w in (1, 2, 3)}
+    assert set(league.SHOWN) < set(league.COLUMNS) == lens | {"IN", "K", "natural", "adversarial"}
+    found = league.table({"one": {"a": {0: record(A, correct=[1, 0, 1, 1])}}})
+    first, rest = league.boards(found).markup.split("<details>")
+    headings = {c: f">{tables.heading(c)}</th>" for c in league.COLUMNS}
+    assert all((headings[c] in first) == (c in league.SHOWN) for c in league.COLUMNS)
+    assert all((headings[c] in rest) == (c not in league.SHOWN) for c in league.COLUMNS)
+
+
+def test_groups_stand_by_data_set_network_images_and_epochs():
+    names = ["CIFAR-10, wrn-10-1, 5,000 images, 16 epochs", "CIFAR-10, wrn-10-1, 50,000 images, 3 epochs"]
+    names += ["MNIST, rar-cnn, 10,000 images, 6 epochs", "CIFAR-10, wrn-10-1, 10,000 images, 6 epochs"]
+    names += ["CIFAR-10, wrn-10-1, 5,000 images, 1 epoch", "CIFAR-10, wrn-10-1, 5,000 images, 4 epochs"]
+    found = sorted(names, key=league._by_number)
+    assert found == [names[i] for i in (4, 5, 0, 3, 1, 2)]
+    recorded = list(league.recorded())
+    assert recorded == sorted(recorded, key=league._by_number)
+
+
 def test_a_click_sorts_by_numbers_and_puts_blanks_last(tmp_path):
     node = shutil.which("node")
     if node is None:
@@ -174,6 +194,20 @@ def test_what_a_random_sign_explains_is_read_where_it_was_recorded(tmp_path, mon
         tmp_path / "lens-x-paper-seed0-claim.csv", index=False
     )
     assert league.explained().to_dict("records") == [{"measure": "IN", "explained": 90.0, "run": "lens-x-paper-seed0"}]
+
+
+def test_what_a_random_sign_explains_is_a_row_a_run_and_training():
+    found = league.explained()
+    table = league.explained_by_run(found)
+    assert len(table) == len(found.query("measure == 'IN'")) and table.index.is_unique
+    assert list(table.columns) == [tables.heading(c) for c in league.EXPLAINED]
+    run, of = "ImageNet (samples, not a split)", "simple gradient, ε 1/255"
+    own = found[(found["explanation"] == "simple gradient") & (found["ε in 1/255"] == 1)].set_index("measure")
+    for measure in ("IN", "recall_3"):
+        row, cell = own.loc[measure], table.loc[(run, of), tables.heading(measure)]
+        assert cell.startswith(f"{row['explained']:.1f} ({row['low explained']:.1f} to ") and cell.endswith(") ✓")
+    assert table.loc[(run, of), "K"] == ""
+    assert "Fashion-MNIST, rar-cnn, 2,500 images" in table.index.get_level_values("run")
 
 
 def test_trainings_are_found_by_title_and_seed():

@@ -117,6 +117,13 @@ def test_many_trainings_are_rows_of_dots_with_their_names():
     assert not plots.bars_with_intervals(table.drop(columns="paper")).legends
 
 
+def test_rows_that_are_no_trainings_have_one_colour():
+    rows = pd.DataFrame({"metric": "IN", "training": [f"set {i}" for i in range(7)], "mean": 1.0, "low": 0, "high": 2})
+    for colored, different in ((True, 7), (False, 1)):
+        fig = plots.bars_with_intervals(rows, colored=colored)
+        assert len({line.get_color() for line in fig.axes[0].lines if line.get_marker() == "o"}) == different
+
+
 def test_lines_differ_by_marker_and_dash_and_bars_by_hatch_as_well_as_by_colour():
     looks = [plots.line_look(color) for color in plots.PALETTE]
     assert len({look["marker"] for look in looks}) == len(plots.PALETTE)

@@ -236,6 +236,26 @@ def test_chens_resnets_are_attacked_late_at_cpu():
     assert presets.recipe("cpu", "pgd", epochs=3, **signs).epochs == 3
 
 
+def test_chens_resnets_have_their_recipe_at_paper_and_gpu():
+    """Of GTSRB 64 images, 0.01 and 10 epochs, of Flower17 16, 0.01 and 66; there IG-NORM has 0.001."""
+    chen = {"gtsrb": ("rar-resnet-2", 64, 10, ((9, 0.1),)), "flower17": ("rar-resnet-1", 16, 66, ((56, 0.1),))}
+    for dataset, (arch, batch, epochs, milestones) in chen.items():
+        for training in ("natural", "pgd", "art", "ig-norm"):
+            named = dict(dataset=dataset, arch=arch)
+            found = presets.recipe("paper", training, **named)
+            lr = 1e-3 if (dataset, training) == ("flower17", "ig-norm") else 1e-2
+            expected = (arch, "sgd", lr, batch, epochs, "step", milestones)
+            names = ("arch", "optimizer", "lr", "batch_size", "epochs", "schedule", "milestones")
+            assert tuple(getattr(found, name) for name in names) == expected
+            short = presets.recipe("gpu", training, **named)
+            assert (short.lr, short.batch_size, short.epochs) == (lr, batch, min(epochs, 30))
+            assert presets.recipe("paper", training, **named, lr=0.5).lr == 0.5
+    digits = [presets.recipe(p, "pgd", dataset="mnist", arch="rar-resnet-1") for p in ("gpu", "paper")]
+    assert all((r.optimizer, r.lr, r.batch_size) == ("adam", 1e-4, 50) for r in digits)
+    other = presets.recipe("paper", "pgd", dataset="cifar10", arch="rar-resnet-1")
+    assert (other.lr, other.batch_size, other.epochs) == (0.01, 64, 100)
+
+
 def test_images_of_another_size_fit_a_recipe_with_the_same_change():
     for preset, dataset in (("smoke", "blossoms"), ("paper", "blossoms")):
         images = presets.images(preset, "train", dataset=dataset, size=40, limit=12)

@@ -47,8 +47,12 @@ SETS = {
     "cub200": SetInfo(
         224, 200, {"train": 5_994, "test": 5_794}, **IMAGENET, augment=Augment(flip=True), reader="cub200:cub200"
     ),
-    "cifar10_official_200": SetInfo(32, 10, {"train": 0, "test": 200}, **CIFAR, reader="cifar10:official_200"),
-    "imagenet_samples": SetInfo(224, 1000, {"train": 0, "test": 250}, **IMAGENET, reader="imagenet:samples"),
+    "cifar10_official_200": SetInfo(
+        32, 10, {"train": 0, "test": 200}, **CIFAR, reader="cifar10:official_200", fetched=False
+    ),
+    "imagenet_samples": SetInfo(
+        224, 1000, {"train": 0, "test": 250}, **IMAGENET, reader="imagenet:samples", fetched=False
+    ),
 }
 AUGMENT = {name: info.augment for name, info in SETS.items()}
 AUGMENT["cub200-224"] = Augment(

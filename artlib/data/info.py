@@ -22,6 +22,7 @@ class SetInfo:
     augment: Augment = Augment()
     # "module:function" in artlib.data.sources, imported when it is needed, or a function: (root, split) -> Raw.
     reader: str | Callable[[Path, str], Any] = ""
+    fetched: bool = True  # its files, where they are missing, by `load`; else it says what to put where
 
     @property
     def splits(self) -> tuple[str, ...]:

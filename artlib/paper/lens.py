@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from artlib.paper.verdicts import SMALLEST_IMAGES, verdict
+from artlib.paper.verdicts import SMALLEST_IMAGES, Verdict, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ def _middle(drawn: torch.Tensor) -> list[float]:
     return drawn.nanquantile(drawn.new_tensor([0.025, 0.975])).tolist()
 
 
-LARGE = ("imagenet",)  # in the name of a set that LENS calls large; its small ones have images of 28 to 128 pixels
+LARGE = ("ImageNet",)  # in the name of a set that LENS calls large; its small ones have images of 28 to 128 pixels
 
 
 def adversarial_advantage(
@@ -93,7 +93,7 @@ def adversarial_advantage(
     import pandas as pd
 
     def is_large(dataset: str) -> bool:
-        return any(word in dataset.lower() for word in large)
+        return any(word.lower() in dataset.lower() for word in large)
 
     rows = {}
     for dataset in [*values, *([] if any(map(is_large, values)) else large[:1])]:
@@ -124,14 +124,15 @@ def agreement_or_jitter(
     worse: str = "natural",
     generator: torch.Generator,
 ) -> "pd.DataFrame":
-    """Whether a lead in IN is left where LENS forgives neighbours (asked in neither paper), one row a data set.
+    """Whether more or less of a lead in IN is left by LENS than by chance (asked in neither paper), one row a data set.
 
     exact, tolerant: per-image values as for `adversarial_advantage`, of IN and of a LENS measure. forgiven: the share
     of pixels that has a partner in its window by chance, in [0, 1] (`league.forgiven`); if pixels that leave the top k
-    went anywhere, 1 - forgiven of the lead would be left: *by chance*. Columns: difference, low and high of both
-    leads, as `paper.verdict`, images, verdict and why. verdict: "agreement" where both leads are reproduced; "jitter"
-    where that in IN is, and the interval of the other lies below what is left by chance: what `worse` lost more went to
-    neighbours; "no lead" where that in IN is not reproduced; else "inconclusive".
+    went anywhere, 1 - forgiven of the lead would be left: *by chance*, taken as it is, without an interval. Columns:
+    difference, low and high of both leads, as `paper.verdict`, images, verdict and why. verdict: where the lead in IN
+    is reproduced, "agreement" if the interval of the other lies above *by chance* and it is reproduced, too: of the
+    pixels that `worse` lost more, fewer found a neighbour than by chance; "jitter" if it lies below, whether or not
+    that lead is reproduced: more did; "no lead" where that in IN is not reproduced; else "inconclusive", and why.
     """
     import pandas as pd
 
@@ -141,13 +142,24 @@ def agreement_or_jitter(
             verdict(values[better], values[worse], generator=generator) for values in (sides, tolerant[dataset])
         )
         anywhere = (1 - forgiven[dataset]) * lead.difference
-        word = {"reproduced": "agreement", "not reproduced": "no lead"}.get(lead.order, "inconclusive")
-        if word == "agreement" and left.order != "reproduced":
-            word = "jitter" if left.images >= SMALLEST_IMAGES and left.high < anywhere else "inconclusive"
+        word, why = _kept(lead, left, anywhere)
         rows[dataset] = {"difference": lead.difference, "low": lead.low, "high": lead.high, "left": left.difference}
         rows[dataset] |= {"low left": left.low, "high left": left.high, "by chance": anywhere, "images": lead.images}
-        rows[dataset] |= {"verdict": word, "why": (lead.why or left.why) if word == "inconclusive" else ""}
+        rows[dataset] |= {"verdict": word, "why": why}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _kept(lead: Verdict, left: Verdict, anywhere: float) -> tuple[str, str]:
+    """`agreement_or_jitter`'s verdict on two leads, in IN and in LENS, and why it is inconclusive."""
+    if lead.order != "reproduced":
+        return ("no lead", "") if lead.order == "not reproduced" else ("inconclusive", lead.why)
+    if left.images < SMALLEST_IMAGES:
+        return "inconclusive", left.why
+    if left.high < anywhere:
+        return "jitter", ""
+    if left.low <= anywhere:
+        return "inconclusive", "the interval of left holds by chance"
+    return ("agreement", "") if left.order == "reproduced" else ("inconclusive", f"of left: {left.why}")
 
 
 def _pooled(side: Sequence[Any]) -> torch.Tensor:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from artlib.plots.style import bar_look, color, distinct, line_look, style
+from artlib.plots.style import PALETTE, bar_look, color, distinct, line_look, style
 from artlib.trainings import title as label
 
 if TYPE_CHECKING:
@@ -18,24 +18,28 @@ _ZERO = dict(color="black", lw=0.8)  # where a difference turns
 MOST_BARS = 5  # in a group; of more, neither colours nor hatches are told apart at a glance
 
 
-def bars_with_intervals(table: "pd.DataFrame", *, ylabel: str = "percent", title: str = "") -> "Figure":
+def bars_with_intervals(
+    table: "pd.DataFrame", *, ylabel: str = "percent", title: str = "", colored: bool = True
+) -> "Figure":
     """Grouped bars: a group per metric, a bar per training with its interval, the paper's value as a diamond.
 
-    Of more than `MOST_BARS` trainings, a panel per metric and a named row per training, with dots for bars.
+    Of more than `MOST_BARS` trainings, a panel per metric and a named row per training, with dots for bars; these are
+    `colored` by training, or all alike where the rows are no trainings.
     table: one row per metric and training with columns metric, training, mean, low, high and, if known, paper; one unit
     for all. NaN is left out, so a value that was not measured shows no bar. Groups and bars keep the table's order.
     Raises ValueError for missing columns and for two rows with the same metric and training.
     """
     _needs(table, "bars_with_intervals", "metric", "training")
-    many = table["training"].nunique() > MOST_BARS
-    return (_dots if many else _bars)(table.reset_index(drop=True), ylabel, title)
+    trainings = list(table["training"].unique())
+    colors = distinct(trainings) if colored else dict.fromkeys(trainings, PALETTE[0])
+    return (_dots if len(trainings) > MOST_BARS else _bars)(table.reset_index(drop=True), ylabel, title, colors)
 
 
-def _bars(table: "pd.DataFrame", ylabel: str, title: str) -> "Figure":
+def _bars(table: "pd.DataFrame", ylabel: str, title: str, colors: Mapping[str, str]) -> "Figure":
     import matplotlib.pyplot as plt
 
     metrics, trainings = list(table["metric"].unique()), list(table["training"].unique())
-    step, colors = 0.8 / len(trainings), distinct(trainings)
+    step = 0.8 / len(trainings)
     legend = 0.08 * max(0, max(len(label(t)) for t in trainings) - 12)  # inches that a long one takes from the bars
     x = table["metric"].map(metrics.index) + (table["training"].map(trainings.index) - (len(trainings) - 1) / 2) * step
     with plt.rc_context(style()):
@@ -54,11 +58,11 @@ def _bars(table: "pd.DataFrame", ylabel: str, title: str) -> "Figure":
     return fig
 
 
-def _dots(table: "pd.DataFrame", xlabel: str, title: str) -> "Figure":
+def _dots(table: "pd.DataFrame", xlabel: str, title: str, colors: Mapping[str, str]) -> "Figure":
     import matplotlib.pyplot as plt
 
     metrics, trainings = list(table["metric"].unique()), list(table["training"].unique())
-    names, colors = [label(t) for t in trainings], distinct(trainings)
+    names = [label(t) for t in trainings]
     with plt.rc_context(style()):
         size = (0.08 * max(map(len, names)) + 1.7 * len(metrics) + 0.6, 0.22 * len(names) + 1.1)
         fig, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)

@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 from tiny_files import Response, put
 
-from artlib.data import downloads, load
+from artlib.data import SETS, downloads, load
 from artlib.data.downloads import fetch
 
 
@@ -94,3 +94,17 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, published):
     os.mkfifo(tmp_path / "test_32x32.mat")
     with pytest.raises(ValueError, match="test_32x32.mat is neither a file nor a folder"):
         load("svhn", "test", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if name != "blossoms"])
+def test_a_set_that_is_not_there_is_asked_for_where_its_line_says_so(tmp_path, monkeypatch, name):
+    asked = []
+
+    def unreachable(request, **_):
+        asked.append(request)
+        raise OSError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    with pytest.raises(FileNotFoundError):
+        load(name, "test", root=tmp_path)
+    assert bool(asked) == SETS[name].fetched

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from maps_for_tests import pairs, quick, random_maps, same
@@ -122,6 +123,24 @@ def test_a_shift_of_at_most_w_pixels_away_from_the_border_is_forgiven(seed, w, d
     if forgiven and k <= metrics.diverse_topk(a, 90, w).sum():  # their members shift, too
         inside = metrics.diverse_topk(a, k, w)[:, 3:13, 3:12].sum() == k
         assert not inside or metrics.lens_recall(a, b, k, w, diverse=True).item() == 1.0
+
+
+def test_correlations_of_window_means_and_maxima_fall_with_w_on_noisy_maps():
+    """Why LENS is not carried over to rank correlations so: on moved maps they rise, on noisy ones they fall."""
+    noise = torch.Generator().manual_seed(0)
+    a, other = torch.rand(2, 100, 16, 16, generator=noise, dtype=torch.float64)
+    for pool, least in ((mean_of_windows, 0.4), (F.max_pool2d, 0.9)):
+        rises, falls = (steps_of_w(pool, a, b) for b in (a.roll((1, -1), (1, 2)), a + 0.5 * other))
+        assert (rises > 0).double().mean() > 0.9 and (falls < 0).double().mean() > least
+
+
+def mean_of_windows(maps, size, stride, padding):
+    return F.avg_pool2d(maps, size, stride, padding, count_include_pad=False)
+
+
+def steps_of_w(pool, a, b):
+    """What Spearman's correlation of windows' values gains from w = 0 to 1 and 1 to 2."""
+    return torch.stack([metrics.spearman(*(pool(m, 2 * w + 1, 1, w) for m in (a, b))) for w in range(3)]).diff(dim=0)
 
 
 def test_windows_stop_at_the_border():

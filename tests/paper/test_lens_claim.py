@@ -129,6 +129,18 @@ def test_a_lead_that_lens_forgives_more_than_chance_does_was_jitter():
     few = kept((60, 90), (30, 90), images=20)
     assert few["verdict"] == "inconclusive" and "20 images" in few["why"]
     assert kept((60, 90), (60, 90))["verdict"] == "inconclusive"
-    assert kept((60, 90), (30, 90), forgiven=0.99)["verdict"] == "inconclusive"  # nothing would be left by chance
+    nothing = kept((60, 90), (30, 90), forgiven=0.99)  # would be left by chance
+    assert nothing["verdict"] == "inconclusive" and nothing["why"] == "the interval of left holds by chance"
     told = kept((60, 91), (30, 90))
     assert told["difference"] == pytest.approx(30, abs=2) and told["left"] == pytest.approx(1, abs=2)
+
+
+def test_a_lead_of_which_less_is_left_than_by_chance_is_no_agreement():
+    """Of 30 points chance leaves 12: 4 are jitter though they are a lead themselves, 12 tell nothing, 20 agreement."""
+    words = {left: kept((60, 70 + left), (30, 70)) for left in (4, 12, 20)}
+    assert all(row["left"] == pytest.approx(left, abs=2) and row["low left"] > 1 for left, row in words.items())
+    assert [row["verdict"] for row in words.values()] == ["jitter", "inconclusive", "agreement"]
+    assert [row["why"] for row in words.values()] == ["", "the interval of left holds by chance", ""]
+    assert kept((60, 70), (30, 90))["verdict"] == "jitter"  # by LENS the other is ahead
+    small = kept((60, 70.5), (30, 70), images=4000, forgiven=0.999)  # above by chance, and less than a point
+    assert small["verdict"] == "inconclusive" and small["why"].startswith("of left: ")
