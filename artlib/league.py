@@ -26,7 +26,7 @@ POWER = 2.8  # 1.96 + 0.84: normal quantiles of a two-sided test at 5 % that fin
 # Of a recipe, what rows of a group share or what has no say; of a measurement, what does not change a value.
 _SHARED = {"dataset", "training", "arch", "size", "limit", "epochs", "batch_size", "seed"}
 _SHARED |= {"milestones"}  # of a schedule in steps, which `cpu` has not
-_ASIDE = {"kind", "images", "chunk"}
+_ASIDE = {"images", "chunk"}
 
 Group = dict[str, Mapping[int, Mapping[str, dict]]]  # by row: `tables.Records`
 

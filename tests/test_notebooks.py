@@ -51,8 +51,9 @@ def test_the_parameters_are_the_five_that_every_notebook_has(path):
     assert all(values.pop(name, None) is None for name in ("images", "size", "limit", "epochs", "arch"))
     assert values.pop("network", "squeezenet1_1") in public.PUBLIC
     assert values.pop("explanations", ["gradient", "integrated_gradients"]) == ["gradient", "integrated_gradients"]
-    if path.stem == "33_stronger_attacks":  # of Table 1's models and maps
-        assert [values.pop(name) for name in ("grid", "attribution")] == ["", "integrated_gradients"]
+    assert values.pop("attribution", "integrated_gradients") == "integrated_gradients"
+    assert values.pop("grid", "") == ""
+    assert set(values.pop("attacks", [])) <= set(presets.LENS_ATTACKS)
     if "seeds" in values:
         assert values.pop("seeds") == [0] and "seed" not in values
         values["seed"] = 0
