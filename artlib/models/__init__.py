@@ -44,6 +44,7 @@ ARCHITECTURES = (
     small_resnet.SMALL_RESNET,
     squeezenet.SQUEEZENET,
     squeezenet.PRETRAINED,
+    squeezenet.SMALL,
     resnet50.RESNET50,
     resnet50.SE,
     resnet50.PRETRAINED,

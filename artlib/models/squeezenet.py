@@ -1,4 +1,9 @@
-"""SqueezeNet 1.0 and 1.1 (Iandola et al. 2016) as torchvision has them, drawn anew or with public ImageNet weights."""
+"""SqueezeNet 1.0 and 1.1 (Iandola et al. 2016) as torchvision has them, drawn anew or with public ImageNet weights.
+
+And a small one of the same modules, which small images and a minute on a CPU are enough to train.
+"""
+
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -9,6 +14,7 @@ from artlib.models.adapted import GivenConv2d, adapted, check_colour, given
 from artlib.models.architecture import Architecture
 from artlib.models.layers import MeanPool
 
+WIDTHS = (32, 64, 64, 128, 128)  # channels of the small one: of its first convolution, of its fire modules
 CAFFE = 58.0  # grey levels in a standard deviation of ImageNet's pixels: how much larger Caffe's activations are
 SMALLEST = {0: 21, 1: 17}  # pixels; below them nothing is left after three poolings
 
@@ -69,6 +75,23 @@ def _fine_tuned(version: int, num_classes: int, **options) -> nn.Module:
     return net
 
 
+def small(*, num_classes: int, in_channels: int = 3, size: int = 32, dropout: float = 0.0) -> nn.Sequential:
+    """Four of torchvision's fire modules, of `WIDTHS` channels, between SqueezeNet's poolings; logits are a mean.
+
+    As in SqueezeNet a squeeze has an eighth of a module's channels, 1x1 and 3x3 half of them each, and the last
+    convolution makes a map a class, 7 x 7 of 28 pixels. Other than there the first has stride 1, there are two
+    poolings, batch normalisation after each module, and no ReLU after the last convolution. `dropout` is before it.
+    """
+    from torchvision.models.squeezenet import Fire
+
+    layers = [nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU()]
+    for n, (i, o) in enumerate(pairwise(WIDTHS)):
+        layers += [nn.MaxPool2d(3, 2, ceil_mode=True)] * (n in (0, 2))
+        layers += [Fire(i, o // 8, o // 2, o // 2), nn.BatchNorm2d(o)]
+    layers += [nn.Dropout(dropout)] * (dropout > 0)
+    return adapted(nn.Sequential(*layers, nn.Conv2d(WIDTHS[-1], num_classes, 1), MeanPool()))
+
+
 LAST = ("features.12.", "classifier.")
 SQUEEZENET = Architecture(r"squeezenet1_([01])", "squeezenet1_0, squeezenet1_1", squeezenet, LAST)
 PRETRAINED = Architecture(
@@ -78,3 +101,4 @@ PRETRAINED = Architecture(
     LAST,
     _fine_tuned,
 )
+SMALL = Architecture("squeezenet-small", "squeezenet-small", small)
