@@ -48,6 +48,8 @@ RAR_RESNET_LATE = dict(natural=0.6, warmup=0.9)
 # that natural and PGD training have there; on data sets that they do not have their batches and rate alone.
 RAR_PUBLISHED = {name: found | dict(lr=1e-2) for name, found in RAR_RECIPES.items()}
 RAR_ELSEWHERE = dict(batch_size=64, lr=1e-2)
+# Of squeezenet-small at `cpu`: three epochs of 4,000 flowers in batches of 128 leave it at 52 %, these at 89 %.
+SMALL_SQUEEZENET = dict(batch_size=32, epochs=6)
 # At `cpu`, where a data set is smaller or has a network of its own.
 CPU_RECIPES: dict[str, dict[str, Any]] = {
     "gtsrb": dict(epochs=6, batch_size=64),
@@ -259,6 +261,8 @@ def recipe(
         if arch.startswith("rar-resnet") and preset == "cpu":
             values |= RAR_RESNET
             begin = RAR_RESNET_LATE
+        if arch == "squeezenet-small" and preset == "cpu":
+            values |= SMALL_SQUEEZENET | CPU_RECIPES.get(dataset, {})
         if arch.endswith("-pretrained"):
             alone = CPU_ALONE.get((dataset, training.name), {}) if preset == "cpu" else {}
             values |= FINE_TUNED | alone

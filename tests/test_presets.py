@@ -183,6 +183,15 @@ def test_a_network_of_public_weights_is_fine_tuned_on_any_set_as_on_cub200():
     assert presets.recipe("cpu", "natural", dataset="flower17", arch=arch, lr=0.1).lr == 0.1
 
 
+def test_the_small_squeezenet_has_smaller_batches_at_cpu_where_the_data_set_names_none():
+    small = dict(arch="squeezenet-small")
+    for preset, batch_size, epochs in (("smoke", 16, 1), ("quick", 32, 12), ("cpu", 32, 6)):
+        usual, found = (presets.recipe(preset, "natural", dataset="blossoms", **c) for c in ({}, small))
+        assert found == replace(usual, arch="squeezenet-small", batch_size=batch_size, epochs=epochs)
+    usual, found = (presets.recipe("cpu", "natural", dataset="flower17", **c) for c in ({}, small))
+    assert found == replace(usual, arch="squeezenet-small")  # which has batches and epochs of its own
+
+
 def test_trainings_of_a_preset_differ_in_their_objective_but_where_the_exceptions_say_more():
     for preset, dataset, protocol in EVERY:
         every = presets.recipes(preset, dataset=dataset, protocol=protocol, trainings=list(TRAININGS))

@@ -5,7 +5,7 @@ import re
 import torch
 from torch import nn
 
-from artlib.models import chen, resnet, resnet50, small_resnet, squeezenet, vgg, wide_resnet
+from artlib.models import chen, resnet, resnet50, small_resnet, small_squeezenet, squeezenet, vgg, wide_resnet
 from artlib.models.architecture import Architecture
 from artlib.models.door import check_batch, checked
 from artlib.models.layers import BatchNorm2d, Conv2d, Linear, Normalize, Standardize, layout
@@ -42,6 +42,7 @@ ARCHITECTURES = (
     chen.RESNET,
     resnet.RESNET,
     small_resnet.SMALL_RESNET,
+    small_squeezenet.SMALL_SQUEEZENET,
     squeezenet.SQUEEZENET,
     squeezenet.PRETRAINED,
     resnet50.RESNET50,

@@ -70,7 +70,7 @@ def test_on_a_network_without_biases_lrp_is_input_times_gradient_of_the_normalis
     assert (found - attributions.input_x_gradient(net, x, y)).abs().max() > 0.01  # of pixels, another thing
 
 
-@pytest.mark.parametrize("arch", ["squeezenet1_1", "wrn-10-1"])
+@pytest.mark.parametrize("arch", ["squeezenet1_1", "squeezenet-small", "wrn-10-1"])
 def test_lrp_of_the_networks_here_is_finite_and_leaves_no_trace(arch):
     net = models.build(arch, 4, size=24, dtype=F64)
     v, before = torch.nn.functional.interpolate(x, 24), {k: t.clone() for k, t in net.state_dict().items()}

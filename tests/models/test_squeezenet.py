@@ -1,11 +1,15 @@
 """SqueezeNet: torchvision's network is the oracle; what is pretrained stays as given when a network is built."""
 
+import math
+
 import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from torch import nn
+from torchvision.models.squeezenet import Fire
 
-from artlib import attributions, models, paths, trainings
+from artlib import attributions, data, models, paths, trainings
 from artlib.models import public, squeezenet
 
 F64 = torch.float64
@@ -48,9 +52,10 @@ def test_the_smallest_image_passes_and_a_smaller_one_is_refused(version):
         models.build(f"squeezenet1_{version}", 3, size=least, dtype=F64)(images(least - 1))
 
 
-def test_the_surrogate_reaches_every_activation():
+@pytest.mark.parametrize("arch", ["squeezenet1_1", "squeezenet-small"])
+def test_the_surrogate_reaches_every_activation(arch):
     """Its second derivative in the input is not zero, where that of the network of ReLUs is."""
-    model, x, y = models.build("squeezenet1_1", 3, in_channels=1, size=32, dtype=F64), images(32)[:, :1], [0, 1]
+    model, x, y = models.build(arch, 3, in_channels=1, size=32, dtype=F64), images(32)[:, :1], [0, 1]
     y = torch.tensor(y)
 
     def curvature() -> float:
@@ -62,6 +67,65 @@ def test_the_surrogate_reaches_every_activation():
     assert curvature() == 0
     with models.smooth(model, 10.0):
         assert curvature() > 0
+
+
+# ---- the small one
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("size", "side"), [(28, 7), (32, 8), (64, 16)])
+def test_the_small_one_has_a_map_a_class_for_every_size(size, side, channels):
+    model, x = models.build("squeezenet-small", 5, in_channels=channels, size=size, dtype=F64), images(size)
+    x = x[:, :channels]
+    maps = model[:-1](x)
+    assert maps.shape == (2, 5, side, side)
+    torch.testing.assert_close(model(x), maps.mean((2, 3)))
+
+
+def of_torchvision(classes: int) -> nn.Sequential:
+    """The small one of 3 channels, of torchvision's and torch's own modules."""
+
+    def fires(i: int, o: int) -> list[nn.Module]:
+        squeeze, expand = o // 8, o // 2
+        both = Fire(i, squeeze, expand, expand), Fire(o, squeeze, expand, expand)
+        return [nn.MaxPool2d(3, 2, ceil_mode=True), both[0], nn.BatchNorm2d(o), both[1], nn.BatchNorm2d(o)]
+
+    first = [nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), *fires(32, 64), *fires(64, 128)]
+    return nn.Sequential(*first, nn.Conv2d(128, classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_small_one_is_made_of_torchvisions_parts_to_the_second_derivative(training):
+    """The same keys, logits, input gradients, and gradients of those in the weights, in both modes."""
+    ours, theirs = models.build("squeezenet-small", 5, dtype=F64)[1:].train(training), of_torchvision(5).train(training)
+    assert len(ours) == len(theirs) - 1  # pools and flattens in one
+    values = ours.state_dict().values()
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), values, strict=True)))
+    assert [type(m) for m in ours if isinstance(m, Fire)] == [Fire] * 4
+    found = []
+    for net in (ours, theirs):
+        x = images().requires_grad_()
+        logits = net(x)
+        (g,) = torch.autograd.grad(logits[:, 0].square().sum(), x, create_graph=True)
+        weights = [p for p in net.parameters() if p.ndim == 4]
+        found.append([logits, g, *torch.autograd.grad(g.square().sum(), weights), *net.buffers()])
+    assert found[0][1].abs().sum() > 0 and (found[0][0] < 0).any()
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-11)
+
+
+def test_the_small_one_learns_few_images():
+    """From the loss of a guess, log 12, to a tenth of it."""
+    train = data.load("blossoms", "train", size=28, limit=36)
+    recipe = trainings.Recipe(
+        dataset="blossoms", arch="squeezenet-small", size=28, limit=36, epochs=30, batch_size=12, lr=0.1,
+        schedule="one-cycle",
+    )  # fmt: skip
+    _, record = trainings.fit(recipe, train, progress=False)
+    assert record["history"][-1]["loss"] < math.log(12) / 10
+
+
+# ---- with public weights
 
 
 @pytest.fixture
@@ -113,8 +177,6 @@ def test_pretrained_and_drawn_networks_differ_by_the_last_relu_alone(given):
 
 def test_a_training_starts_from_what_is_given(given):
     """One tiny step moves the layers by no more than it is long; the normalisation is that of ImageNet."""
-    from artlib import data
-
     train = data.load("blossoms", "train", size=28, limit=4)
     recipe = trainings.Recipe(
         dataset="blossoms", arch="squeezenet1_1-pretrained", size=28, limit=4, epochs=1, batch_size=4, lr=1e-9,
@@ -130,7 +192,7 @@ def test_a_training_starts_from_what_is_given(given):
 
 def test_a_trained_network_is_loaded_without_the_public_weights(given, tmp_path, monkeypatch):
     """The same logits from its own file alone."""
-    from artlib import data, results
+    from artlib import results
 
     monkeypatch.setattr(results, "MODELS", tmp_path / "models")
     train = data.load("blossoms", "train", size=28, limit=4)
