@@ -255,7 +255,7 @@ def explained() -> "pd.DataFrame | None":
 def explained_by_run(found: "pd.DataFrame", *, columns: Sequence[str] = EXPLAINED) -> "pd.DataFrame":
     """`explained` as one row a run and training, or explanation and size: cells "71.0 (69.5 to 72.6) ✓", with marks.
 
-    Runs are called by data set, network and number of training images.
+    Runs are called by data set, network and number of training images, and by their explanation where it is gradients.
     """
     found = found[found["measure"].isin(columns)].round(9)
     title = {run: _title(run) for run in found["run"].unique()}
@@ -268,10 +268,11 @@ def explained_by_run(found: "pd.DataFrame", *, columns: Sequence[str] = EXPLAINE
 
 
 def _title(run: str) -> str:
-    told = scoreboard.about(run)
-    data = files.read_json(REFERENCE / f"{run}.json")["data"]
-    images = [f"{each['images']:,} images" for each in data if each["split"] == "train"]
-    return ", ".join(filter(None, [told["title"], told["network"], *images]))
+    told, record = scoreboard.about(run), files.read_json(REFERENCE / f"{run}.json")
+    images = [f"{each['images']:,} images" for each in record["data"] if each["split"] == "train"]
+    of = {m["attribution"] for m in record["measurements"].values() if "attribution" in m}
+    explanation = [f"{each}s" for each in of if each == "gradient" and len(of) == 1]
+    return ", ".join(filter(None, [told["title"], told["network"], *images, *explanation]))
 
 
 def _of(row: "pd.Series") -> str:
