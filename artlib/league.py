@@ -255,7 +255,7 @@ def explained() -> "pd.DataFrame | None":
 def explained_by_run(found: "pd.DataFrame", *, columns: Sequence[str] = EXPLAINED) -> "pd.DataFrame":
     """`explained` as one row a run and training, or explanation and size: cells "71.0 (69.5 to 72.6) ✓", with marks.
 
-    Runs are called by data set, network and number of training images, and by their explanation where it is gradients.
+    Runs are called by data set, network, number of training images or pixels, and gradients where these are explained.
     """
     found = found[found["measure"].isin(columns)].round(9)
     title = {run: _title(run) for run in found["run"].unique()}
@@ -270,9 +270,11 @@ def explained_by_run(found: "pd.DataFrame", *, columns: Sequence[str] = EXPLAINE
 def _title(run: str) -> str:
     told, record = scoreboard.about(run), files.read_json(REFERENCE / f"{run}.json")
     images = [f"{each['images']:,} images" for each in record["data"] if each["split"] == "train"]
+    if not told["network"]:  # trained by others, SqueezeNet 1.1 unless the run's name has another
+        public = PUBLIC[next((name for name in PUBLIC if name in run), "squeezenet1_1")]
+        return f"{told['title']}, {public.title}, {record['data'][0]['size']} pixels"
     of = {m["attribution"] for m in record["measurements"].values() if "attribution" in m}
-    explanation = [f"{each}s" for each in of if each == "gradient" and len(of) == 1]
-    return ", ".join(filter(None, [told["title"], told["network"], *images, *explanation]))
+    return ", ".join([told["title"], told["network"], *images, *(["gradients"] if of == {"gradient"} else [])])
 
 
 def _of(row: "pd.Series") -> str:
