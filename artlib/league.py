@@ -205,11 +205,8 @@ def board(found: "pd.DataFrame") -> tables.Shown:
 def boards(found: "pd.DataFrame") -> tables.Shown:
     """`board` of the metrics in `SHOWN`, and below it, folded away, of all others."""
     at_once = found["metric"].isin(SHOWN)
-    at_once = found["metric"].isin(SHOWN)
-    first, rest = board(found[at_once]), board(found[~at_once])
-    title = "The other measures"
-    folded = f"<details><summary>{title}</summary>{rest.markup}</details>"
-    return tables.Shown(f"{first.text}\n\n{title}\n{rest.text}", first.markup + folded)
+    first, rest = board(found[at_once]), scoreboard.folded("The other measures", board(found[~at_once]))
+    return tables.Shown(f"{first.text}\n\n{rest.text}", first.markup + rest.markup)
 
 
 _SORT = (
@@ -269,10 +266,9 @@ def explained_by_run(found: "pd.DataFrame", *, columns: Sequence[str] = EXPLAINE
 
 def _title(run: str) -> str:
     told, record = scoreboard.about(run), files.read_json(REFERENCE / f"{run}.json")
+    if not record["trainings"]:
+        return f"{told['title']}, {told['network']}, {record['data'][0]['size']} pixels"
     images = [f"{each['images']:,} images" for each in record["data"] if each["split"] == "train"]
-    if not told["network"]:  # trained by others, SqueezeNet 1.1 unless the run's name has another
-        public = PUBLIC[next((name for name in PUBLIC if name in run), "squeezenet1_1")]
-        return f"{told['title']}, {public.title}, {record['data'][0]['size']} pixels"
     of = {m["attribution"] for m in record["measurements"].values() if "attribution" in m}
     return ", ".join([told["title"], told["network"], *images, *(["gradients"] if of == {"gradient"} else [])])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artlib import paper, results, tables
+from artlib.models.public import PUBLIC
 from artlib.paths import REFERENCE
 from artlib.tables import Shown
 
@@ -55,7 +56,9 @@ def about(run: str) -> dict:
     name = NAMES.get(data["name"], data["name"])
     note = data["note"].removeprefix(name).translate({ord(c): None for c in "()"}).strip()
     title = f"{name} ({note})" if note else name
-    archs = dict.fromkeys(each["recipe"]["arch"] for each in told["trainings"].values())
+    networks = dict.fromkeys(each["recipe"]["arch"] for each in told["trainings"].values())
+    if data["name"] == "imagenet_samples":  # trained by others, SqueezeNet 1.1 unless the run's name has another
+        networks = [PUBLIC[next((name for name in PUBLIC if name in run), "squeezenet1_1")].title]
     seeds = len({each["recipe"]["seed"] for each in told["trainings"].values()})
     heading = (
         f"{title}, {data['size']} pixels, {told['preset']} preset, protocol {told['protocol']}"
@@ -66,7 +69,7 @@ def about(run: str) -> dict:
         "title": title,
         "heading": heading,
         "commit": told["machine"]["commit"][:7],
-        "network": ", ".join(archs),
+        "network": ", ".join(networks),
     }
     return found | {k: told[k] for k in ("preset", "protocol")}
 
@@ -433,9 +436,9 @@ def _first_seen(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
     return {metric: i for i, metric in enumerate(dict.fromkeys(row["metric"] for row in rows))}
 
 
-def folded(title: str, table: "pd.DataFrame", *, left: bool = False) -> Shown:
+def folded(title: str, table: "pd.DataFrame | Shown", *, left: bool = False) -> Shown:
     """A table that a notebook shows folded away, under a title; `left` aligned, as words are read."""
-    cells = table.to_html()
+    cells = table.markup if isinstance(table, Shown) else table.to_html()
     if left:
         cells = re.sub("<(td|th)>", r'<\1 style="text-align: left">', cells)
     return Shown(f"{title}\n{table}", f"<details><summary>{html.escape(title)}</summary>{cells}</details>")
